@@ -1,0 +1,104 @@
+//! Between the contract's messages and the types of [`aircheck_core`].
+//!
+//! Owns field-by-field translation; must never drop or invent a value.
+
+use crate::archiver;
+use aircheck_core::{id::rfc3339, recording};
+
+impl From<recording::Status> for archiver::RecordingStatus {
+    fn from(status: recording::Status) -> Self {
+        match status {
+            recording::Status::Recording => Self::Recording,
+            recording::Status::Finalizing => Self::Finalizing,
+            recording::Status::Archived => Self::Archived,
+            recording::Status::Failed => Self::Failed,
+        }
+    }
+}
+
+impl archiver::RecordingStatus {
+    /// The status in the core's words; `None` where the message says nothing.
+    #[must_use]
+    pub fn to_core(self) -> Option<recording::Status> {
+        Some(match self {
+            Self::Unspecified => return None,
+            Self::Recording => recording::Status::Recording,
+            Self::Finalizing => recording::Status::Finalizing,
+            Self::Archived => recording::Status::Archived,
+            Self::Failed => recording::Status::Failed,
+        })
+    }
+}
+
+impl From<archiver::Recording> for recording::Recording {
+    /// An unspecified status reads as `recording`: the least that can be true of a row.
+    fn from(from: archiver::Recording) -> Self {
+        Self {
+            status: from
+                .status()
+                .to_core()
+                .unwrap_or(recording::Status::Recording),
+            id: from.id,
+            show_id: from.show_id,
+            version: from.version,
+            error: from.error,
+            started_at: rfc3339(from.started_at_unix_ms),
+            ended_at: from.ended_at_unix_ms.map(rfc3339),
+            archived_at: from.archived_at_unix_ms.map(rfc3339),
+            end_reason: from.end_reason,
+            mime: from.mime,
+            bytes: from.bytes,
+            duration_ms: from.duration_ms,
+            takes: from.takes,
+            reconnects: from.reconnects,
+            gaps: from.gaps.into_iter().map(Into::into).collect(),
+            object_key: from.object_key,
+            sha256: from.sha256,
+            crc64nvme: from.crc64nvme,
+            markers: from.markers.into_iter().map(Into::into).collect(),
+            objects: from.objects,
+        }
+    }
+}
+
+impl From<archiver::Gap> for recording::Gap {
+    fn from(gap: archiver::Gap) -> Self {
+        Self {
+            take: gap.take,
+            from: gap.from,
+            to: gap.to,
+            cause: gap.cause,
+        }
+    }
+}
+
+impl From<recording::Gap> for archiver::Gap {
+    fn from(gap: recording::Gap) -> Self {
+        Self {
+            take: gap.take,
+            from: gap.from,
+            to: gap.to,
+            cause: gap.cause,
+        }
+    }
+}
+
+impl From<archiver::Marker> for recording::Marker {
+    fn from(marker: archiver::Marker) -> Self {
+        Self {
+            at_ms: marker.at_ms,
+            label: marker.label,
+            kind: marker.kind,
+        }
+    }
+}
+
+impl From<recording::Marker> for archiver::Marker {
+    fn from(marker: recording::Marker) -> Self {
+        Self {
+            at_ms: marker.at_ms,
+            label: marker.label,
+            kind: marker.kind,
+        }
+    }
+}
