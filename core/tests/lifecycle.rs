@@ -1,0 +1,347 @@
+//! Random schedules against the lifecycle: connections, drops, stops, bytes, syncs, failures, time and
+//! crashes in any order. After every step the rules that must hold always are checked; the failing
+//! schedule is in the failure text, shrunk.
+
+use aircheck_core::{
+    id::{Epoch, SessionId, ShowId},
+    recording::Status,
+    session::{Admit, Directory, Limits, Now, Output, Refusal, Session, StopBy},
+    spool::{Event, Manifest, Stage},
+    wire::Take,
+};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const GRACE_MS: u64 = 30_000;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Connect { user: u8, force: bool },
+    Take { stale: bool, id: u8, lost: u16 },
+    Chunk { stale: bool, back: u8, len: u8 },
+    Sync,
+    Archive,
+    WriteFails,
+    Mark,
+    Drop { stale: bool },
+    Stop { operator: bool, stale: bool },
+    Pass { ms: u16 },
+    PassToDeadline { early: bool },
+    Finalized,
+    Crash,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0..2u8, any::<bool>()).prop_map(|(user, force)| Step::Connect { user, force }),
+        3 => (prop::bool::weighted(0.2), 0..3u8, 0..4u16)
+            .prop_map(|(stale, id, lost)| Step::Take { stale, id, lost }),
+        6 => (prop::bool::weighted(0.2), 0..20u8, 1..50u8)
+            .prop_map(|(stale, back, len)| Step::Chunk { stale, back, len }),
+        4 => Just(Step::Sync),
+        2 => Just(Step::Archive),
+        1 => Just(Step::WriteFails),
+        1 => Just(Step::Mark),
+        3 => prop::bool::weighted(0.3).prop_map(|stale| Step::Drop { stale }),
+        1 => (any::<bool>(), prop::bool::weighted(0.3))
+            .prop_map(|(operator, stale)| Step::Stop { operator, stale }),
+        3 => (0..20_000u16).prop_map(|ms| Step::Pass { ms }),
+        2 => any::<bool>().prop_map(|early| Step::PassToDeadline { early }),
+        2 => Just(Step::Finalized),
+        1 => Just(Step::Crash),
+    ]
+}
+
+fn takes(session: &Session) -> std::ops::Range<u32> {
+    0..u32::try_from(session.manifest().takes.len()).expect("a few takes")
+}
+
+fn position(session: &Session, id: u8) -> Option<u32> {
+    let manifest = session.manifest();
+    takes(session).find(|index| manifest.takes[*index as usize].id == id.to_string())
+}
+
+/// A client comes with a take, of which it has lost the first bytes after the durable ones.
+fn begin_take(session: &mut Session, epoch: Epoch, id: u8, lost: u16, now: Now) -> Option<u32> {
+    let at = position(session, id)
+        .and_then(|index| session.cursor(index))
+        .unwrap_or_default();
+    let first = at.durable + u64::from(lost) * 10;
+    let (id, mime) = (id.to_string(), "audio/webm".to_owned());
+    let take = Take {
+        id,
+        mime,
+        first,
+        next: first.max(at.received) + 100,
+    };
+    let start = session.handle_take(epoch, &take, now).ok()?;
+    assert!(
+        start.offset >= at.durable,
+        "asked for bytes that are durable"
+    );
+    Some(start.index)
+}
+
+/// One show, its sessions, and a disk that keeps what was synced.
+struct World {
+    directory: Directory,
+    session: Option<Session>,
+    now: Now,
+    next_id: u128,
+    epoch: Epoch,
+    take: Option<u32>,
+    /// Events handed to the spool; all of them count as synced, so a crash folds them again.
+    journal: Vec<Event>,
+    finalizes: BTreeMap<SessionId, u32>,
+    crashes: u32,
+    acknowledged: BTreeMap<(SessionId, u32), u64>,
+}
+
+fn show() -> ShowId {
+    "7".parse().expect("a show id")
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            directory: Directory::new(10),
+            session: None,
+            now: Now {
+                mono_ms: 0,
+                unix_ms: 1_000_000,
+            },
+            next_id: 1,
+            epoch: Epoch::default(),
+            take: None,
+            journal: Vec::new(),
+            finalizes: BTreeMap::new(),
+            crashes: 0,
+            acknowledged: BTreeMap::new(),
+        }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now.mono_ms += ms;
+        self.now.unix_ms += ms;
+        if let Some(session) = &mut self.session {
+            session.handle_timeout(self.now);
+        }
+    }
+
+    /// The epoch a client uses: its own, or one that was superseded.
+    fn epoch(&self, stale: bool) -> Epoch {
+        if stale {
+            Epoch(self.epoch.0.saturating_sub(1))
+        } else {
+            self.epoch
+        }
+    }
+
+    fn carry_out(&mut self) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        while let Some(output) = session.poll_output() {
+            match output {
+                Output::Persist(event) => self.journal.push(event),
+                Output::Finalize => {
+                    *self.finalizes.entry(session.id()).or_default() += 1;
+                    self.directory.close(&show(), session.id());
+                }
+                Output::Fence(_) | Output::Changed => {}
+            }
+        }
+    }
+
+    fn connect(&mut self, user: u8, force: bool) {
+        let user = format!("user-{user}");
+        for _ in 0..3 {
+            let fresh = SessionId(self.next_id.into());
+            match self.directory.admit(&show(), fresh).expect("room") {
+                Admit::Existing(id) => {
+                    assert_eq!(self.session.as_ref().map(Session::id), Some(id));
+                }
+                Admit::Opened(id) => {
+                    self.next_id += 1;
+                    self.journal.clear();
+                    self.take = None;
+                    let manifest = Manifest::new(id, show(), self.now.unix_ms, GRACE_MS);
+                    self.session = Some(Session::open(manifest, Limits::default(), self.now));
+                    self.crashes = 0;
+                }
+            }
+            let session = self.session.as_mut().expect("just admitted");
+            let admitted = session.handle_connect(&user, force, self.now);
+            self.carry_out();
+            match admitted {
+                Ok(admission) => {
+                    self.epoch = admission.epoch;
+                    self.take = None;
+                    return;
+                }
+                Err(Refusal::Conflict) => return assert!(!force),
+                Err(Refusal::Ended) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+        panic!("nobody was admitted");
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Connect { user, force } => self.connect(*user, *force),
+            Step::Pass { ms } => self.pass(u64::from(*ms)),
+            Step::PassToDeadline { early } => {
+                let due = self.session.as_ref().and_then(Session::poll_timeout);
+                let Some((_, due)) = due else { return };
+                let left = due.saturating_sub(self.now.mono_ms);
+                // A whole day's limit would end every schedule.
+                if left <= GRACE_MS {
+                    self.pass(left.saturating_sub(u64::from(*early)));
+                }
+            }
+            Step::Crash => self.crash(),
+            input => self.input(input),
+        }
+    }
+
+    fn input(&mut self, input: &Step) {
+        let epochs = (self.epoch(false), self.epoch(true));
+        let (now, take) = (self.now, self.take);
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        let pick = |stale: bool| if stale { epochs.1 } else { epochs.0 };
+        match *input {
+            Step::Take { stale, id, lost } => {
+                let started = begin_take(session, pick(stale), id, lost, now);
+                assert!(started.is_none() || !stale, "a stale epoch began a take");
+                self.take = started.or(self.take);
+            }
+            Step::Chunk { stale, back, len } => {
+                let Some(take) = take else { return };
+                let at = session.cursor(take).expect("a take that began");
+                let offset = at.taped.min(at.received).saturating_sub(u64::from(back));
+                let taken = session.handle_chunk(pick(stale), take, offset, u64::from(len), now);
+                assert!(taken.is_err() || !stale, "a stale epoch sent bytes");
+            }
+            Step::Sync => {
+                for take in takes(session) {
+                    let cursor = session.cursor(take).expect("a take");
+                    session.handle_durable(take, cursor.taped);
+                    self.acknowledged.insert((session.id(), take), cursor.taped);
+                }
+            }
+            Step::Archive => {
+                let cursor = session.cursor(0).unwrap_or_default();
+                session.handle_archived(0, cursor.durable);
+            }
+            Step::WriteFails => session.handle_write_failed("disk full".to_owned()),
+            Step::Mark => {
+                let open = session.is_open();
+                let marked = session.handle_marker("x".into(), "note".into(), now);
+                assert_eq!(marked.is_ok(), open);
+            }
+            Step::Drop { stale } => {
+                let before = session.snapshot(now);
+                session.handle_disconnect(pick(stale), now);
+                assert!(
+                    !stale || session.snapshot(now) == before,
+                    "a stale epoch dropped"
+                );
+            }
+            Step::Stop { operator, stale } => {
+                let by = if operator {
+                    StopBy::Operator
+                } else {
+                    StopBy::Connection(pick(stale))
+                };
+                let stopped = session.handle_stop(by, now);
+                assert!(
+                    operator || !stale || stopped != Ok(true),
+                    "a stale epoch stopped"
+                );
+            }
+            Step::Finalized => {
+                if session.handle_finalized(Status::Archived) {
+                    assert!(matches!(session.manifest().stage, Stage::Done { .. }));
+                }
+            }
+            Step::Connect { .. }
+            | Step::Pass { .. }
+            | Step::PassToDeadline { .. }
+            | Step::Crash => {}
+        }
+    }
+
+    /// The process dies; the next one finds what was synced.
+    fn crash(&mut self) {
+        let Some(session) = &self.session else { return };
+        let (id, ends) = (session.id(), session.manifest().takes);
+        let mut events = self.journal.iter().cloned();
+        let Some(Event::Opened { manifest }) = events.next() else {
+            panic!("not opened first")
+        };
+        let mut manifest = *manifest;
+        for event in events {
+            manifest.apply(event).expect("the journal is in order");
+        }
+        for (record, end) in manifest.takes.iter_mut().zip(ends) {
+            record.bytes = end.bytes;
+        }
+        self.crashes += 1;
+        self.directory = Directory::new(10);
+        self.take = None;
+        if matches!(manifest.stage, Stage::Done { .. }) {
+            self.session = None;
+            return;
+        }
+        let recovered = Session::recover(manifest, Limits::default(), self.now);
+        if recovered.is_open() {
+            self.directory.admit(&show(), id).expect("room");
+        }
+        self.session = Some(recovered);
+    }
+
+    fn check(&mut self) {
+        self.carry_out();
+        for (id, count) in &self.finalizes {
+            let current = self.session.as_ref().map(Session::id) == Some(*id);
+            let allowed = 1 + if current { self.crashes } else { 10 };
+            assert!(*count <= allowed, "{id} was finalized {count} times");
+        }
+        let Some(session) = &self.session else { return };
+        assert_eq!(
+            session.is_open(),
+            self.directory.find(&show()) == Some(session.id()),
+            "the show is held by its open session and by nobody else"
+        );
+        let finalized = self.finalizes.get(&session.id()).copied().unwrap_or(0);
+        assert_eq!(
+            finalized > 0,
+            !session.is_open(),
+            "a session that ends is finalized"
+        );
+        for take in takes(session) {
+            let cursor = session.cursor(take).expect("a take");
+            let acknowledged = self.acknowledged.get(&(session.id(), take));
+            assert!(
+                cursor.durable >= acknowledged.copied().unwrap_or(0),
+                "durable went back"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_schedule_breaks_the_rules(steps in prop::collection::vec(step(), 1..60)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.step(step);
+            world.check();
+        }
+    }
+}
