@@ -1,0 +1,12 @@
+//! What the three services share: arguments, telemetry, health, shutdown, backoff, gRPC set-up.
+//!
+//! Owns the plumbing around a service; must never know what a show, a session or a recording is.
+
+pub mod args;
+pub mod backoff;
+pub mod clock;
+pub mod grpc;
+pub mod health;
+pub mod ops;
+pub mod shutdown;
+pub mod telemetry;
