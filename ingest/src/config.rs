@@ -1,0 +1,94 @@
+//! Flags of the ingest service.
+//!
+//! Owns their names, defaults and limits.
+
+use aircheck_core::session::Limits;
+use aircheck_runtime::args;
+use clap::Args;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Flags of `aircheck ingest`.
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    /// Address of the gRPC service
+    #[arg(long, env = "AIRCHECK_LISTEN", default_value = "127.0.0.1:7001")]
+    pub listen: SocketAddr,
+    /// Address of /healthz, /readyz and /metrics
+    #[arg(long, env = "AIRCHECK_HTTP_LISTEN", default_value = "127.0.0.1:7101")]
+    pub http_listen: SocketAddr,
+    #[command(flatten)]
+    /// What both `ingest` and `up` need
+    pub options: Options,
+    /// How the archiver reaches this ingest, as http://host:port
+    #[arg(
+        long,
+        env = "AIRCHECK_ADVERTISE",
+        default_value = "http://127.0.0.1:7001"
+    )]
+    pub advertise: String,
+    /// Directory of the spool; it must survive restarts
+    #[arg(long, env = "AIRCHECK_SPOOL_DIR")]
+    pub spool_dir: PathBuf,
+    /// Address of the archiver, as http://host:port
+    #[arg(
+        long,
+        env = "AIRCHECK_ARCHIVER",
+        default_value = "http://127.0.0.1:7002"
+    )]
+    pub archiver: String,
+}
+
+/// Flags that say how sessions are treated.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// How long a session waits for its broadcaster, where the show does not say: 0s to 30m
+    #[arg(long, env = "AIRCHECK_GRACE", value_parser = grace, default_value = "30s")]
+    pub grace: Duration,
+    /// Most sessions that may be open at once
+    #[arg(long, env = "AIRCHECK_SESSIONS_MAX", default_value_t = 20_000)]
+    pub sessions_max: usize,
+    /// Most bytes of one session
+    #[arg(long, env = "AIRCHECK_SESSION_BYTES_MAX", value_parser = args::size, default_value = "48GiB")]
+    pub session_bytes_max: u64,
+    /// Longest session
+    #[arg(long, env = "AIRCHECK_SESSION_DURATION_MAX", value_parser = args::duration, default_value = "24h")]
+    pub session_duration_max: Duration,
+    /// Bytes preallocated per segment of the spool's journal
+    #[arg(long, env = "AIRCHECK_SEGMENT_SIZE", value_parser = segment, default_value = "64MiB")]
+    pub segment_size: u64,
+    /// Most listeners of one show
+    #[arg(long, env = "AIRCHECK_LISTENERS_MAX", default_value_t = 1000)]
+    pub listeners_max: usize,
+}
+
+/// Longest grace, as the contract has it.
+pub const GRACE_MAX: Duration = Duration::from_secs(1800);
+
+fn grace(text: &str) -> Result<Duration, String> {
+    let grace = args::duration(text).map_err(|error| error.to_string())?;
+    if grace > GRACE_MAX {
+        return Err("grace is at most 30m".to_owned());
+    }
+    Ok(grace)
+}
+
+fn segment(text: &str) -> Result<u64, String> {
+    let bytes = args::size(text).map_err(|error| error.to_string())?;
+    if !((1 << 20)..=(1 << 30)).contains(&bytes) {
+        return Err("a segment has 1MiB to 1GiB".to_owned());
+    }
+    Ok(bytes)
+}
+
+impl Options {
+    /// What one session may use up.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let duration_max_ms = u64::try_from(self.session_duration_max.as_millis());
+        Limits {
+            bytes_max: self.session_bytes_max,
+            duration_max_ms: duration_max_ms.unwrap_or(u64::MAX),
+            ..Limits::default()
+        }
+    }
+}

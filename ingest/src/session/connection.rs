@@ -1,0 +1,133 @@
+//! The connection that holds a session.
+//!
+//! Owns what is said to its broadcaster. Must never wait for it: a client that does not read is let
+//! go, and comes back.
+
+use super::{Outbound, acks::Cadence, opening::Opening};
+use aircheck_core::{id::Epoch, session::Cursor, wire::Take};
+use aircheck_proto::{
+    Fault,
+    ingest::{self, publish_response::Response},
+};
+use tokio::{sync::mpsc::error::TrySendError, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// What the connection sends at present.
+#[derive(Debug)]
+pub(super) enum Sending {
+    /// Plain dialect, first bytes: they decide whether a new take begins.
+    Undecided { opening: Opening },
+    /// A take that the client should not go on with.
+    Unopened { take: Take },
+    /// Bytes of this take.
+    Take {
+        index: u32,
+        id: String,
+        opening: Opening,
+        plain: bool,
+    },
+}
+
+/// A broadcaster's connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) epoch: Epoch,
+    pub(super) sending: Sending,
+    outbound: Outbound,
+    gone: CancellationToken,
+    cadence: Cadence,
+}
+
+impl Connection {
+    pub(super) fn new(
+        epoch: Epoch,
+        sending: Sending,
+        outbound: Outbound,
+        gone: CancellationToken,
+    ) -> Self {
+        Self {
+            epoch,
+            sending,
+            outbound,
+            gone,
+            cadence: Cadence::new(Instant::now()),
+        }
+    }
+
+    /// Another take, or the same again, beginning at `cursor`.
+    pub(super) fn begin(&mut self, index: u32, id: String, opening: Opening, cursor: Cursor) {
+        self.sending = Sending::Take {
+            index,
+            id,
+            opening,
+            plain: false,
+        };
+        self.cadence.restart(cursor.durable, cursor.archived);
+    }
+
+    /// The take whose progress the broadcaster wants to hear of.
+    pub(super) fn acked_take(&self) -> Option<u32> {
+        match &self.sending {
+            Sending::Take {
+                index,
+                plain: false,
+                ..
+            } => Some(*index),
+            Sending::Take { .. } | Sending::Undecided { .. } | Sending::Unopened { .. } => None,
+        }
+    }
+
+    /// When the next ack is due.
+    pub(super) fn ack_due(&self, cursor: Cursor) -> Option<Instant> {
+        let pending = cursor.taped > cursor.durable;
+        self.cadence.due(cursor.durable, cursor.archived, pending)
+    }
+
+    /// Says how far the take is. A full queue is no fault: the next ack says more.
+    pub(super) fn ack(&mut self, cursor: Cursor, at: Instant) {
+        let Sending::Take { id, .. } = &self.sending else {
+            return;
+        };
+        let (offset, archived) = (cursor.durable, cursor.archived);
+        let ack = ingest::Ack {
+            take: id.clone(),
+            offset,
+            archived,
+        };
+        if self.try_send(Response::Ack(ack)).is_ok() {
+            self.cadence.sent(offset, archived, at);
+        }
+    }
+
+    fn try_send(&self, response: Response) -> Result<(), TrySendError<()>> {
+        let message = ingest::PublishResponse {
+            response: Some(response),
+        };
+        self.outbound
+            .try_send(Ok(message))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => TrySendError::Full(()),
+                TrySendError::Closed(_) => TrySendError::Closed(()),
+            })
+    }
+
+    /// Says something that must not be left out. `false` when the client does not read: it must be
+    /// let go.
+    pub(super) fn say(&self, response: Response) -> bool {
+        !matches!(self.try_send(response), Err(TrySendError::Full(())))
+    }
+
+    /// Says why, and lets go.
+    pub(super) fn end(self, fault: Fault) {
+        // A full or closed queue means that nobody listens; the end of the stream says enough.
+        if self.outbound.try_send(Err(fault.into())).is_err() {
+            tracing::debug!(epoch = %self.epoch, "the connection did not hear why it ended");
+        }
+        self.gone.cancel();
+    }
+
+    /// Lets go after all is said.
+    pub(super) fn close(self) {
+        self.gone.cancel();
+    }
+}

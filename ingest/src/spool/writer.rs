@@ -1,0 +1,367 @@
+//! The writer: one thread that makes batches durable.
+//!
+//! Owns the open segment. Must never wait for anything but its queue and the disk, and never touch a
+//! segment again whose write or sync failed.
+
+use super::{
+    Command, Config, Shared,
+    disk::{self, Segment},
+    index::Extent,
+};
+use aircheck_core::spool::record::{self, Kind};
+use std::{
+    collections::VecDeque,
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::Instant,
+};
+
+/// A batch is written when it has this many bytes, however young it is.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+/// From this many appends in a batch on, batches are spaced by the tick: below, syncing at once costs
+/// little and keeps acks fast.
+const BUSY_APPENDS: usize = 8;
+
+struct Open {
+    segment: Arc<Segment>,
+    capacity: u64,
+    /// Where the next record goes.
+    position: u64,
+    /// Everything below is synced.
+    synced: u64,
+}
+
+pub(super) struct Writer {
+    config: Config,
+    journal: PathBuf,
+    /// Segments that are not open any more, oldest first.
+    closed: VecDeque<Arc<Segment>>,
+    open: Option<Open>,
+    next_number: u64,
+    /// Number and synced length of the segment before, for the next header.
+    previous: (u64, u64),
+    commands: Receiver<Command>,
+    queued_bytes: Arc<AtomicU64>,
+    buffer: Vec<u8>,
+}
+
+/// Why and whether the loop goes on.
+enum Next {
+    Batch(Vec<Command>),
+    Last(Vec<Command>),
+}
+
+impl Writer {
+    pub(super) fn new(
+        config: Config,
+        journal: PathBuf,
+        closed: Vec<Arc<Segment>>,
+        commands: Receiver<Command>,
+        queued_bytes: Arc<AtomicU64>,
+    ) -> Self {
+        let last = closed.last().map_or(0, |segment| segment.number);
+        Self {
+            config,
+            journal,
+            closed: closed.into(),
+            open: None,
+            next_number: last + 1,
+            // Recovery has read what is there; nothing of it needs to be vouched for again.
+            previous: (last, 0),
+            commands,
+            queued_bytes,
+            buffer: Vec::new(),
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        self.sweep();
+        let mut busy_since = None;
+        loop {
+            let (batch, last) = match self.gather(busy_since) {
+                Next::Batch(batch) => (batch, false),
+                Next::Last(batch) => (batch, true),
+            };
+            let started = Instant::now();
+            busy_since = (batch.len() >= BUSY_APPENDS).then_some(started);
+            self.commit(&batch);
+            let cost: u64 = batch.iter().map(Command::cost).sum();
+            self.queued_bytes.fetch_sub(cost, Ordering::Relaxed);
+            if forget(batch) {
+                self.sweep();
+            }
+            if last {
+                return;
+            }
+        }
+    }
+
+    /// Waits for a command, then takes what else is there, or, while many sessions append, what
+    /// arrives until the tick has passed since the last batch.
+    fn gather(&self, busy_since: Option<Instant>) -> Next {
+        let Ok(first) = self.commands.recv() else {
+            return Next::Last(Vec::new());
+        };
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut command = first;
+        loop {
+            if matches!(command, Command::Close) {
+                return Next::Last(batch);
+            }
+            if let Command::Bytes { data, .. } = &command {
+                bytes += data.len();
+            }
+            batch.push(command);
+            if bytes >= BATCH_BYTES_MAX {
+                return Next::Batch(batch);
+            }
+            let left = busy_since
+                .map(|since| self.config.tick.saturating_sub(since.elapsed()))
+                .unwrap_or_default();
+            command = match self.commands.recv_timeout(left) {
+                Ok(command) => command,
+                Err(RecvTimeoutError::Timeout) => return Next::Batch(batch),
+                Err(RecvTimeoutError::Disconnected) => return Next::Last(batch),
+            };
+        }
+    }
+
+    fn commit(&mut self, batch: &[Command]) {
+        if !batch
+            .iter()
+            .any(|c| matches!(c, Command::Bytes { .. } | Command::Event { .. }))
+        {
+            return;
+        }
+        let started = Instant::now();
+        let written = self.write(batch).or_else(|error| {
+            tracing::error!(%error, "spool write failed; its segment is given up, the batch goes to a new one");
+            metrics::counter!("aircheck_spool_poisoned_segments_total").increment(1);
+            self.close();
+            self.write(batch)
+        });
+        match written {
+            Ok((segment, placed)) => publish(batch, &segment, &placed),
+            Err(error) => {
+                tracing::error!(%error, appends = batch.len(), "spool can't write; recordings fail");
+                self.close();
+                fail(batch, &error);
+            }
+        }
+        metrics::histogram!("aircheck_spool_commit_seconds").record(started.elapsed());
+    }
+
+    /// Writes and syncs a batch; returns the segment and the position of each command's record.
+    fn write(&mut self, batch: &[Command]) -> io::Result<(Arc<Segment>, Vec<u64>)> {
+        let needed =
+            batch.iter().map(record_bytes).sum::<usize>() as u64 + record::total_bytes(0) as u64;
+        self.open_for(needed)?;
+        let Some(open) = &mut self.open else {
+            return Err(io::Error::other("no open segment"));
+        };
+        self.buffer.clear();
+        let number = open.segment.number;
+        let commit = Kind::Commit {
+            synced: open.synced,
+        };
+        record::encode(&mut self.buffer, number, &commit, &[]);
+        let mut placed = Vec::with_capacity(batch.len());
+        for command in batch {
+            placed.push(open.position + self.buffer.len() as u64);
+            match command {
+                Command::Bytes {
+                    session,
+                    take,
+                    offset,
+                    data,
+                } => {
+                    let kind = Kind::Bytes {
+                        session: session.id,
+                        take: *take,
+                        offset: *offset,
+                    };
+                    record::encode(&mut self.buffer, number, &kind, data);
+                }
+                Command::Event { session, seq, json } => {
+                    let kind = Kind::Event {
+                        session: session.id,
+                        seq: *seq,
+                    };
+                    record::encode(&mut self.buffer, number, &kind, json);
+                }
+                Command::Forget { .. } | Command::Close => {}
+            }
+        }
+        open.segment.append(open.position, &self.buffer)?;
+        open.position += self.buffer.len() as u64;
+        open.synced = open.position;
+        metrics::counter!("aircheck_spool_written_bytes_total").increment(self.buffer.len() as u64);
+        Ok((Arc::clone(&open.segment), placed))
+    }
+
+    /// Makes sure that the open segment has room.
+    fn open_for(&mut self, needed: u64) -> io::Result<()> {
+        if let Some(open) = &self.open
+            && open.capacity - open.position >= needed
+        {
+            return Ok(());
+        }
+        self.close();
+        let number = self.next_number;
+        self.next_number += 1;
+        let (previous, previous_synced) = self.previous;
+        let mut header = Vec::new();
+        record::encode(
+            &mut header,
+            number,
+            &Kind::Header {
+                previous,
+                previous_synced,
+            },
+            &[],
+        );
+        let position = header.len() as u64;
+        let (segment, capacity) = disk::create_segment(
+            &self.journal,
+            number,
+            needed + position,
+            self.config.segment_bytes,
+        )?;
+        let segment = Arc::new(segment);
+        // Closed already in case the header can't be written, so that the sweep removes the file.
+        if let Err(error) = segment.append(0, &header) {
+            self.closed.push_back(segment);
+            return Err(error);
+        }
+        self.open = Some(Open {
+            segment,
+            capacity,
+            position,
+            synced: position,
+        });
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.previous = (open.segment.number, open.synced);
+            self.closed.push_back(open.segment);
+        }
+        self.sweep();
+    }
+
+    /// Removes segments that nobody needs: only ever the oldest, so that the record of a session's
+    /// end outlives those of its beginning.
+    fn sweep(&mut self) {
+        if self.closed.iter().all(unneeded)
+            && self
+                .open
+                .as_ref()
+                .is_some_and(|open| unneeded(&open.segment))
+            && let Some(open) = self.open.take()
+        {
+            self.previous = (open.segment.number, open.synced);
+            self.closed.push_back(open.segment);
+        }
+        let count = self
+            .closed
+            .iter()
+            .take_while(|segment| unneeded(segment))
+            .count();
+        if count == 0 {
+            return;
+        }
+        let paths: Vec<_> = self
+            .closed
+            .iter()
+            .take(count)
+            .map(|s| s.path.clone())
+            .collect();
+        match disk::remove_segments(&self.journal, &paths) {
+            Ok(()) => drop(self.closed.drain(..count)),
+            Err(error) => tracing::warn!(%error, "remove spool segments; trying again later"),
+        }
+    }
+}
+
+fn unneeded(segment: &Arc<Segment>) -> bool {
+    Arc::strong_count(segment) == 1
+}
+
+fn record_bytes(command: &Command) -> usize {
+    match command {
+        Command::Bytes { data, .. } => record::total_bytes(data.len()),
+        Command::Event { json, .. } => record::total_bytes(json.len()),
+        Command::Forget { .. } | Command::Close => 0,
+    }
+}
+
+/// Adds a durable batch to the indexes and tells the sessions.
+fn publish(batch: &[Command], segment: &Arc<Segment>, placed: &[u64]) {
+    for (command, position) in batch.iter().zip(placed) {
+        match command {
+            Command::Bytes {
+                session,
+                take,
+                offset,
+                data,
+            } => {
+                let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                let segment = Arc::clone(segment);
+                let extent = Extent {
+                    offset: *offset,
+                    len,
+                    segment,
+                    position: *position,
+                };
+                session.index().add_bytes(*take, extent);
+                let end = offset + data.len() as u64;
+                mark(session, |marks| {
+                    let take = *take as usize;
+                    if marks.takes.len() <= take {
+                        marks.takes.resize(take + 1, 0);
+                    }
+                    marks.takes[take] = marks.takes[take].max(end);
+                });
+            }
+            Command::Event { session, seq, .. } => {
+                session.index().add_event(segment);
+                mark(session, |marks| marks.events = marks.events.max(seq + 1));
+            }
+            Command::Forget { .. } | Command::Close => {}
+        }
+    }
+}
+
+fn fail(batch: &[Command], error: &io::Error) {
+    let reason: Arc<str> = format!("spool write failed: {error}").into();
+    for command in batch {
+        match command {
+            Command::Bytes { session, .. } | Command::Event { session, .. } => {
+                mark(session, |marks| marks.failed = Some(Arc::clone(&reason)));
+            }
+            Command::Forget { .. } | Command::Close => {}
+        }
+    }
+}
+
+/// Empties the indexes of forgotten sessions; whether there were any.
+fn forget(batch: Vec<Command>) -> bool {
+    let mut any = false;
+    for command in batch {
+        if let Command::Forget { session } = command {
+            session.index().clear();
+            any = true;
+        }
+    }
+    any
+}
+
+fn mark(session: &Shared, change: impl FnOnce(&mut super::Marks)) {
+    session.marks.send_modify(change);
+}
