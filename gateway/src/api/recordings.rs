@@ -1,0 +1,167 @@
+//! Recordings: listing, download, deletion.
+//!
+//! Owns the JSON of a page; must never open the store or the database, which are the archiver's.
+
+use super::request::{Parameters, RecordingPath, ShowPath};
+use crate::{app::App, refusal::Refusal};
+use aircheck_core::{
+    code::Code,
+    recording::{Recording, Status},
+};
+use aircheck_proto::{
+    Fault,
+    archiver::{ListRecordingsRequest, RecordingStatus},
+};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Longest page.
+const LIMIT_MAX: u32 = 200;
+
+/// `?status=&after=&limit=`; what is empty counts as absent.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct PageQuery {
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    after: String,
+    #[serde(default)]
+    limit: String,
+}
+
+/// One page, newest first.
+#[derive(Debug, Serialize)]
+pub(super) struct Page {
+    items: Vec<Recording>,
+    next: Option<String>,
+}
+
+impl PageQuery {
+    fn request(self, show_id: Option<String>) -> Result<ListRecordingsRequest, Fault> {
+        let status = match self.status.as_str() {
+            "" => RecordingStatus::Unspecified,
+            name => Status::parse(name).map(Into::into).ok_or_else(|| {
+                let message = "status must be recording, finalizing, archived or failed";
+                Fault::new(Code::BadMessage, message)
+            })?,
+        };
+        let limit = match self.limit.as_str() {
+            "" => 0,
+            text => text
+                .parse()
+                .ok()
+                .filter(|limit| (1..=LIMIT_MAX).contains(limit))
+                .ok_or_else(|| {
+                    let message = format!("limit must be 1 to {LIMIT_MAX}");
+                    Fault::new(Code::BadMessage, message)
+                })?,
+        };
+        let after = Some(self.after).filter(|cursor| !cursor.is_empty());
+        Ok(ListRecordingsRequest {
+            show_id,
+            status: status.into(),
+            after,
+            limit,
+        })
+    }
+}
+
+/// `GET /api/recordings`
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Parameters(query): Parameters<PageQuery>,
+) -> Result<Json<Page>, Refusal> {
+    page(&app, query.request(None)?).await
+}
+
+/// `GET /api/shows/{id}/recordings`
+pub(super) async fn list_of_show(
+    State(app): State<Arc<App>>,
+    ShowPath(show): ShowPath,
+    Parameters(query): Parameters<PageQuery>,
+) -> Result<Json<Page>, Refusal> {
+    page(&app, query.request(Some(show.into()))?).await
+}
+
+async fn page(app: &App, request: ListRecordingsRequest) -> Result<Json<Page>, Refusal> {
+    let answer = app.archive.list(request).await?;
+    let items = answer.items.into_iter().map(Into::into).collect();
+    Ok(Json(Page {
+        items,
+        next: answer.next.filter(|cursor| !cursor.is_empty()),
+    }))
+}
+
+/// `GET /api/recordings/{id}`
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    RecordingPath(id): RecordingPath,
+) -> Result<Json<Recording>, Refusal> {
+    Ok(Json(app.archive.recording(id).await?))
+}
+
+/// `GET /api/recordings/{id}/download`
+pub(super) async fn download(
+    State(app): State<Arc<App>>,
+    RecordingPath(id): RecordingPath,
+) -> Result<Response, Refusal> {
+    let url = app.archive.presign(id).await?;
+    let location = HeaderValue::from_str(&url).map_err(|_| {
+        Refusal::new(
+            Code::Internal,
+            "The store's address can't be written in a header.",
+        )
+    })?;
+    Ok((StatusCode::FOUND, [(header::LOCATION, location)]).into_response())
+}
+
+/// `DELETE /api/recordings/{id}`
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    RecordingPath(id): RecordingPath,
+) -> Result<StatusCode, Refusal> {
+    app.archive.delete(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(status: &str, limit: &str) -> Result<ListRecordingsRequest, Code> {
+        let query = PageQuery {
+            status: status.to_owned(),
+            after: String::new(),
+            limit: limit.to_owned(),
+        };
+        query.request(None).map_err(|fault| fault.code)
+    }
+
+    #[test]
+    fn an_empty_query_asks_for_everything() {
+        assert_eq!(query("", ""), Ok(ListRecordingsRequest::default()));
+    }
+
+    #[test]
+    fn nonsense_is_refused_before_the_archiver_sees_it() {
+        for (status, limit) in [
+            ("done", ""),
+            ("", "0"),
+            ("", "201"),
+            ("", "-1"),
+            ("", "ten"),
+        ] {
+            assert_eq!(
+                query(status, limit),
+                Err(Code::BadMessage),
+                "{status:?} {limit:?}"
+            );
+        }
+    }
+}
