@@ -1,0 +1,115 @@
+//! The database: rows of shows and recordings, on SQLite or PostgreSQL.
+//!
+//! Owns every SQL statement. Each change of a status is a compare-and-set, so that none ever goes
+//! back; each call has a deadline. Must never retry and never touch S3.
+
+mod claims;
+mod entity;
+mod migration;
+mod recordings;
+mod shows;
+
+pub(crate) use claims::{Claim, Claimed, Finish};
+pub(crate) use entity::{
+    recording::{Gaps, Markers, Model as RecordingRow, Objects, StoredObject},
+    show::Model as ShowRow,
+};
+pub(crate) use recordings::Page;
+
+use sea_orm::{
+    ConnectOptions, Database, DatabaseConnection, DbBackend, DbErr,
+    sea_query::{Expr, SimpleExpr},
+    sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
+};
+use std::time::Duration;
+use thiserror::Error;
+
+/// Any call, waiting for a connection included.
+const DEADLINE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long SQLite waits for another process that writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const POSTGRES_CONNECTIONS: u32 = 16;
+/// SQLite has one writer at a time anyway; one connection makes waiting for it a queue, not a race.
+const SQLITE_CONNECTIONS: u32 = 1;
+
+/// Why the database could not do what it was asked.
+#[derive(Debug, Error)]
+pub(crate) enum DbError {
+    /// No answer in time: the statement may have taken effect.
+    #[error("the database did not answer within {} s", DEADLINE.as_secs())]
+    Timeout,
+    /// It answered with an error, or could not be reached.
+    #[error(transparent)]
+    Sql(#[from] DbErr),
+    /// The row that was there a moment ago is not.
+    #[error("recording {0} has no row")]
+    NoRow(String),
+}
+
+/// A database whose schema is up to date.
+#[derive(Clone, Debug)]
+pub(crate) struct Db {
+    connection: DatabaseConnection,
+}
+
+impl Db {
+    /// Connects and brings the schema up to date.
+    ///
+    /// # Errors
+    /// If either fails; a later try may succeed.
+    pub(crate) async fn open(url: &str) -> Result<Self, DbError> {
+        let connection = deadline(Database::connect(options(url))).await?;
+        migration::run(&connection).await?;
+        Ok(Self { connection })
+    }
+
+    /// Milliseconds since 1970 by the database's clock, as SQL: leases must not depend on how well
+    /// the clocks of archivers agree.
+    fn now(&self) -> SimpleExpr {
+        Expr::cust(match self.connection.get_database_backend() {
+            DbBackend::Postgres => "(extract(epoch from clock_timestamp()) * 1000)::bigint",
+            _ => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+        })
+    }
+}
+
+fn options(url: &str) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options
+        .connect_timeout(CONNECT_TIMEOUT)
+        .acquire_timeout(CONNECT_TIMEOUT)
+        .sqlx_logging(false);
+    if url.starts_with("sqlite:") {
+        options
+            .max_connections(SQLITE_CONNECTIONS)
+            .map_sqlx_sqlite_opts(|sqlite| {
+                sqlite
+                    .journal_mode(SqliteJournalMode::Wal)
+                    // A row that says "archived" lets local bytes go, so it must survive a power cut.
+                    .synchronous(SqliteSynchronous::Full)
+                    .busy_timeout(BUSY_TIMEOUT)
+                    .foreign_keys(true)
+            });
+    } else {
+        options.max_connections(POSTGRES_CONNECTIONS);
+    }
+    options
+}
+
+async fn deadline<T>(call: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbError> {
+    match tokio::time::timeout(DEADLINE, call).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(DbError::Timeout),
+    }
+}
+
+/// As a column; what is beyond any real number of bytes or milliseconds stays at the limit.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// As the column's meaning; columns never hold a negative number.
+pub(crate) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

@@ -1,0 +1,160 @@
+//! How a finalize job ends without a recording, and what makes it stop early.
+//!
+//! Owns the difference between what passes and what doesn't: faults that pass are retried for as
+//! long as the archiver runs and never show up here.
+
+use aircheck_core::code::Code;
+use aircheck_proto::Fault;
+use aircheck_runtime::{backoff::Backoff, shutdown::Shutdown};
+use std::{error::Error, fmt::Write as _, time::Duration};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// When a client that is turned away should come back, ms.
+const COME_BACK_MS: u64 = 1000;
+
+/// Why a job ended without a recording. The row stays `finalizing`, local bytes stay where they are.
+#[derive(Debug, Error)]
+pub(crate) enum Halt {
+    /// The archiver goes down; the next one carries on.
+    #[error("the archiver is draining")]
+    Draining,
+    /// Another archiver has the recording by now.
+    #[error("another archiver took the recording over")]
+    ClaimLost,
+    /// The ingest says that it does not have the bytes.
+    #[error("the spool of take {take} can't be read: {reason}")]
+    SpoolGone { take: u32, reason: String },
+    /// What the ingest has is not what the manifest says.
+    #[error("the spool of take {take} differs from the manifest at offset {at}: {reason}")]
+    Corrupt {
+        take: u32,
+        at: u64,
+        reason: &'static str,
+    },
+    /// Even the key that bears the session's own id holds somebody else's object.
+    #[error("somebody else's object is at {key}")]
+    Conflict { key: String },
+    /// The ingest can't be reached and nobody waits for the result any more.
+    #[error("the ingest can't be reached, and nobody waits for the recording")]
+    Abandoned,
+}
+
+impl Halt {
+    /// What callers are told.
+    pub(crate) fn fault(&self) -> Fault {
+        let message = self.to_string();
+        match self {
+            Self::Draining => Fault::retry(Code::Draining, message, COME_BACK_MS),
+            Self::ClaimLost | Self::Abandoned => {
+                Fault::retry(Code::Unavailable, message, COME_BACK_MS)
+            }
+            Self::SpoolGone { .. } | Self::Corrupt { .. } => Fault::new(Code::Corrupt, message),
+            Self::Conflict { .. } => Fault::new(Code::Internal, message),
+        }
+    }
+
+    /// Whether the row should say so: it needs somebody's attention.
+    pub(crate) fn needs_attention(&self) -> bool {
+        match self {
+            Self::Draining | Self::ClaimLost | Self::Abandoned => false,
+            Self::SpoolGone { .. } | Self::Corrupt { .. } | Self::Conflict { .. } => true,
+        }
+    }
+}
+
+/// What makes a job stop between two calls. Calls under way are not cut off.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop {
+    shutdown: Shutdown,
+    lost: CancellationToken,
+}
+
+impl Stop {
+    pub(crate) fn new(shutdown: Shutdown) -> Self {
+        Self {
+            shutdown,
+            lost: CancellationToken::new(),
+        }
+    }
+
+    /// From now on the job's claim is known to be lost.
+    pub(crate) fn claim_lost(&self) {
+        self.lost.cancel();
+    }
+
+    /// # Errors
+    /// [`Halt::ClaimLost`] or [`Halt::Draining`].
+    pub(crate) fn check(&self) -> Result<(), Halt> {
+        if self.lost.is_cancelled() {
+            return Err(Halt::ClaimLost);
+        }
+        if self.shutdown.is_triggered() {
+            return Err(Halt::Draining);
+        }
+        Ok(())
+    }
+
+    /// Waits, but no longer than the job may go on.
+    pub(crate) async fn sleep(&self, time: Duration) -> Result<(), Halt> {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = self.shutdown.triggered() => {}
+            () = self.lost.cancelled() => {}
+        }
+        self.check()
+    }
+
+    /// Repeats a call until it succeeds.
+    pub(crate) async fn persist<T, E, F>(
+        &self,
+        what: &'static str,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, Halt>
+    where
+        E: Error,
+        F: Future<Output = Result<T, E>>,
+    {
+        let mut backoff = backoff();
+        loop {
+            self.check()?;
+            match attempt().await {
+                Ok(done) => return Ok(done),
+                Err(error) => self.pause(&mut backoff, what, &error).await?,
+            }
+        }
+    }
+
+    /// Says what went wrong and waits before the next attempt.
+    pub(crate) fn pause<'a>(
+        &'a self,
+        backoff: &mut Backoff,
+        what: &'static str,
+        error: &dyn Error,
+    ) -> impl Future<Output = Result<(), Halt>> + Send + use<'a> {
+        let wait = backoff.delay();
+        tracing::warn!(what, error = chain(error), retry_in = ?wait, "try again");
+        self.sleep(wait)
+    }
+}
+
+/// The delays of a job's retries.
+pub(crate) fn backoff() -> Backoff {
+    Backoff::new(RETRY_FIRST, RETRY_MAX)
+}
+
+/// An error with all its causes, for a log line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) && write!(text, ": {said}").is_err() {
+            break;
+        }
+        cause = error.source();
+    }
+    text
+}

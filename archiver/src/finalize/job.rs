@@ -1,0 +1,258 @@
+//! One finalize job, from a manifest to a final row.
+//!
+//! Owns the order of its steps and the claim that guards them. Faults of database, store and ingest
+//! that pass are waited out here; they never make a recording `failed`.
+
+use super::{
+    assemble::Archive,
+    halt::{Halt, Stop},
+    jobs::{Listeners, Progress},
+    prove::prove,
+    source::Ingest,
+    verdict::Proof,
+};
+use crate::{
+    db::{Claim, Claimed, Db, Finish, RecordingRow, StoredObject},
+    keys::Folder,
+    metrics,
+    store::{Crc64, Extent, ObjectStore},
+};
+use aircheck_core::{recording::Status, spool::Manifest};
+use aircheck_proto::Fault;
+use aircheck_runtime::shutdown::Shutdown;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+/// How often an archiver looks whether another one has finished.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
+/// How long it does so before callers are told to ask again.
+const FOLLOW_MAX: Duration = Duration::from_secs(1800);
+/// What a session without a single byte of media says.
+const NO_MEDIA: &str = "no media was received";
+
+/// What all jobs share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) db: Db,
+    pub(crate) store: Arc<dyn ObjectStore>,
+    /// Put in front of every key.
+    pub(crate) prefix: String,
+    /// Bytes.
+    pub(crate) part_size: u64,
+    /// How long claims live.
+    pub(crate) lease: Duration,
+    /// This process, as claims name it.
+    pub(crate) owner: String,
+    pub(crate) shutdown: Shutdown,
+    /// One permit a job at work: each may hold two parts in memory.
+    pub(crate) slots: Semaphore,
+}
+
+/// One job.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) context: Arc<Context>,
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) ingest: Ingest,
+    pub(crate) listeners: Listeners,
+    /// When the first caller asked.
+    pub(crate) begun: Instant,
+}
+
+impl Job {
+    /// Works until the row is final.
+    ///
+    /// # Errors
+    /// What callers are told when it can't be, for now.
+    pub(crate) async fn run(self) -> Result<RecordingRow, Fault> {
+        let stop = Stop::new(self.context.shutdown.clone());
+        let ended = self.attempt(&stop).await;
+        match &ended {
+            Ok(row) => {
+                tracing::info!(
+                    status = row.status,
+                    bytes = row.bytes,
+                    error = row.error,
+                    "final"
+                );
+            }
+            Err(halt) if halt.needs_attention() => {
+                tracing::error!(error = %halt, "the recording can't be archived");
+            }
+            Err(halt) => tracing::info!(reason = %halt, "stopped before the end"),
+        }
+        ended.map_err(|halt| halt.fault())
+    }
+
+    async fn attempt(&self, stop: &Stop) -> Result<RecordingRow, Halt> {
+        let db = &self.context.db;
+        let row = stop
+            .persist("seal the row", || db.seal(&self.manifest))
+            .await?;
+        let repair = match self.missing(stop, &row).await? {
+            Missing::Nothing => return Ok(row),
+            Missing::Everything => false,
+            Missing::Objects => true,
+        };
+        let since = Instant::now();
+        while since.elapsed() < FOLLOW_MAX {
+            // The slot comes first: a claim must not grow old in a queue.
+            let slot = self
+                .context
+                .slots
+                .acquire()
+                .await
+                .map_err(|_| Halt::Draining)?;
+            match self.claim(stop, repair).await? {
+                Claimed::Final(row) => return Ok(*row),
+                Claimed::Ours(claim, row) => match self.hold(claim, *row).await {
+                    Err(Halt::ClaimLost) => {}
+                    ended => return ended,
+                },
+                Claimed::Theirs => {
+                    drop(slot);
+                    stop.sleep(FOLLOW_INTERVAL).await?;
+                }
+            }
+        }
+        Err(Halt::ClaimLost)
+    }
+
+    async fn claim(&self, stop: &Stop, repair: bool) -> Result<Claimed, Halt> {
+        let Context {
+            db, owner, lease, ..
+        } = &*self.context;
+        let id = self.manifest.session.to_string();
+        stop.persist("claim the row", || db.claim(&id, owner, *lease, repair))
+            .await
+    }
+
+    /// Works under a claim that is renewed all the while, and lets go of it if it was in vain.
+    async fn hold(&self, claim: Claim, row: RecordingRow) -> Result<RecordingRow, Halt> {
+        let stop = Stop::new(self.context.shutdown.clone());
+        let renewal = renew(Arc::clone(&self.context), claim.clone(), stop.clone());
+        let renewal = AbortOnDropHandle::new(tokio::spawn(renewal));
+        let ended = self.archive(&stop, &claim, row).await;
+        drop(renewal);
+        if let Err(halt) = &ended
+            && !matches!(halt, Halt::ClaimLost)
+        {
+            self.let_go(&claim, halt).await;
+        }
+        ended
+    }
+
+    async fn archive(
+        &self,
+        stop: &Stop,
+        claim: &Claim,
+        row: RecordingRow,
+    ) -> Result<RecordingRow, Halt> {
+        let Context { db, prefix, .. } = &*self.context;
+        let manifest = &self.manifest;
+        let folder = Folder::new(prefix, &manifest.show_id, &row.version, manifest.session);
+        let mut archive = Archive::new(self, stop, claim, folder, row.objects.0);
+        let objects = archive.takes().await?;
+        let manifest_key = archive.manifest(&row.version, &objects).await?;
+        let finish = outcome(manifest, archive.conflict(), objects, manifest_key);
+        let bytes = manifest.bytes();
+        self.listeners.tell(Progress {
+            bytes,
+            archived: bytes,
+        });
+        let finished = stop
+            .persist("close the row", || db.finish(claim, &finish))
+            .await?;
+        let row = finished.ok_or(Halt::ClaimLost)?;
+        metrics::archived(finish.status, self.begun.elapsed());
+        Ok(row)
+    }
+
+    async fn let_go(&self, claim: &Claim, halt: &Halt) {
+        let db = &self.context.db;
+        let mut done = Ok(true);
+        if halt.needs_attention() {
+            done = db.complain(claim, &halt.to_string()).await;
+        }
+        if let Err(error) = done.and(db.release(claim).await) {
+            // The lease runs out by itself.
+            tracing::warn!(%error, "release the claim");
+        }
+    }
+
+    /// What a row still lacks. A final row whose objects went missing while somebody still has the
+    /// bytes is repaired.
+    async fn missing(&self, stop: &Stop, row: &RecordingRow) -> Result<Missing, Halt> {
+        if row.deleted_at.is_some() {
+            return Ok(Missing::Nothing);
+        }
+        if !Status::parse(&row.status).is_some_and(Status::is_final) {
+            return Ok(Missing::Everything);
+        }
+        for object in &row.objects.0 {
+            let Some(whole) = extent(object) else {
+                return Ok(Missing::Objects);
+            };
+            let store = &*self.context.store;
+            if prove(store, stop, &object.key, &row.id, whole).await? != Proof::Proved {
+                tracing::error!(key = object.key, "the object of a final recording is gone");
+                return Ok(Missing::Objects);
+            }
+        }
+        Ok(Missing::Nothing)
+    }
+}
+
+/// What a row lacks.
+enum Missing {
+    Nothing,
+    Objects,
+    Everything,
+}
+
+/// What an object should hold, once all its bytes have been seen.
+pub(crate) fn extent(object: &StoredObject) -> Option<Extent> {
+    let crc = object.crc64nvme.as_deref().and_then(Crc64::from_base64)?;
+    Some(Extent {
+        bytes: object.bytes,
+        crc,
+    })
+}
+
+fn outcome(
+    manifest: &Manifest,
+    conflict: Option<String>,
+    objects: Vec<StoredObject>,
+    manifest_key: String,
+) -> Finish {
+    let empty = objects.is_empty().then(|| NO_MEDIA.to_owned());
+    let error = manifest.recording_error.clone().or(conflict).or(empty);
+    let status = if error.is_some() {
+        Status::Failed
+    } else {
+        Status::Archived
+    };
+    Finish {
+        status,
+        error,
+        objects,
+        manifest_key,
+    }
+}
+
+/// Renews a claim until it is lost or the task is aborted.
+async fn renew(context: Arc<Context>, claim: Claim, stop: Stop) {
+    loop {
+        sleep(context.lease / 3).await;
+        match context.db.renew(&claim, context.lease).await {
+            Ok(true) => {}
+            Ok(false) => return stop.claim_lost(),
+            // While the database is away nobody else can claim either.
+            Err(error) => tracing::warn!(%error, "renew the claim"),
+        }
+    }
+}

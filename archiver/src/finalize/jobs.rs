@@ -1,0 +1,175 @@
+//! Running finalize jobs of this process, one a session.
+//!
+//! Owns who shares which job and how they end together. A client that hangs up changes nothing;
+//! shutdown stops every job between two calls, and cuts off what is left after [`DRAIN`].
+
+use super::{
+    job::{Context, Job},
+    source::Ingest,
+};
+use crate::db::RecordingRow;
+use aircheck_core::{code::Code, id::SessionId, spool::Manifest};
+use aircheck_proto::Fault;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
+
+/// How long calls under way may go on after shutdown.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// How far a job has come, in bytes of media.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) bytes: u64,
+    /// In parts or objects that the store has taken.
+    pub(crate) archived: u64,
+}
+
+/// Where a job stands.
+#[derive(Clone, Debug)]
+pub(crate) enum JobState {
+    /// At work.
+    Running(Progress),
+    /// Over: the final row, or why there is none.
+    Ended(Result<Arc<RecordingRow>, Fault>),
+}
+
+/// Who waits for a job.
+#[derive(Clone, Debug)]
+pub(crate) struct Listeners(watch::Sender<JobState>);
+
+impl Listeners {
+    /// Whether anybody does.
+    pub(crate) fn any(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
+    /// Tells them how far the job has come.
+    pub(crate) fn tell(&self, progress: Progress) {
+        self.0.send_replace(JobState::Running(progress));
+    }
+
+    fn end(&self, result: Result<RecordingRow, Fault>) {
+        self.0.send_replace(JobState::Ended(result.map(Arc::new)));
+    }
+}
+
+/// All jobs of this process.
+#[derive(Clone, Debug)]
+pub(crate) struct Jobs {
+    context: Arc<Context>,
+    running: Arc<Mutex<HashMap<SessionId, Listeners>>>,
+    tasks: TaskTracker,
+    cut_off: CancellationToken,
+}
+
+impl Jobs {
+    /// Jobs end with `cut_off`, wherever they are: it belongs to whoever serves.
+    pub(crate) fn new(context: Context, cut_off: CancellationToken) -> Self {
+        Self {
+            context: Arc::new(context),
+            running: Arc::default(),
+            tasks: TaskTracker::new(),
+            cut_off,
+        }
+    }
+
+    /// The job of this session: the one that runs, or a new one.
+    ///
+    /// # Errors
+    /// `AC_DRAINING`, when no new jobs are taken.
+    pub(crate) fn join(
+        &self,
+        manifest: Manifest,
+        ingest: Ingest,
+    ) -> Result<watch::Receiver<JobState>, Fault> {
+        if self.context.shutdown.is_triggered() {
+            return Err(Fault::retry(
+                Code::Draining,
+                "the archiver is draining",
+                1000,
+            ));
+        }
+        let session = manifest.session;
+        let listeners = match lock(&self.running).entry(session) {
+            Entry::Occupied(running) => return Ok(running.get().0.subscribe()),
+            Entry::Vacant(free) => {
+                let progress = Progress {
+                    bytes: manifest.bytes(),
+                    archived: 0,
+                };
+                let started = Listeners(watch::Sender::new(JobState::Running(progress)));
+                free.insert(started).clone()
+            }
+        };
+        let states = listeners.0.subscribe();
+        let span =
+            tracing::info_span!("finalize", session_id = %session, show_id = %manifest.show_id);
+        let job = Job {
+            context: Arc::clone(&self.context),
+            manifest: Arc::new(manifest),
+            ingest,
+            listeners: listeners.clone(),
+            begun: Instant::now(),
+        };
+        let entry = Running {
+            session,
+            running: Arc::clone(&self.running),
+        };
+        let cut_off = self.cut_off.clone();
+        self.tasks.spawn(
+            async move {
+                let ended = tokio::select! {
+                    ended = job.run() => ended,
+                    () = cut_off.cancelled() => {
+                        Err(Fault::retry(Code::Draining, "the archiver is draining", 1000))
+                    }
+                };
+                listeners.end(ended);
+                drop(entry);
+            }
+            .instrument(span),
+        );
+        Ok(states)
+    }
+
+    /// Waits until every job has ended; the shutdown that makes them end was triggered before.
+    pub(crate) async fn drain(&self) {
+        self.tasks.close();
+        if tokio::time::timeout(DRAIN, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                jobs = self.tasks.len(),
+                "cut off jobs that did not stop in time"
+            );
+            self.cut_off.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}
+
+/// A job's entry, which goes with its task however that ends.
+struct Running {
+    session: SessionId,
+    running: Arc<Mutex<HashMap<SessionId, Listeners>>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        lock(&self.running).remove(&self.session);
+    }
+}
+
+fn lock(
+    running: &Mutex<HashMap<SessionId, Listeners>>,
+) -> MutexGuard<'_, HashMap<SessionId, Listeners>> {
+    // Nothing that holds it can leave the map half changed.
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}

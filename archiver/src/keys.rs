@@ -1,0 +1,156 @@
+//! Names in the bucket and of downloads.
+//!
+//! Owns the layout of keys. Must never build one from anything but parsed ids and stored versions.
+
+use aircheck_core::{
+    id::{SessionId, ShowId},
+    media::probe::{Container, Probe, probe},
+};
+
+/// Container of a take that no probe recognises: kept all the same, byte for byte.
+const UNKNOWN_EXTENSION: &str = "bin";
+const UNKNOWN_TYPE: &str = "application/octet-stream";
+
+/// Where a recording's objects stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Under the names of the contract.
+    Regular,
+    /// Beside them, with the session's id in the name: somebody else's object has the regular one.
+    Beside,
+}
+
+/// What a media object is called and served as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) extension: &'static str,
+    pub(crate) content_type: &'static str,
+}
+
+impl Kind {
+    /// By the first bytes; the browser's word only tells audio from video.
+    pub(crate) fn of(first_bytes: &[u8], mime: &str) -> Self {
+        match probe(first_bytes) {
+            Probe::Found(container) => Self::known(container, mime),
+            Probe::NeedMore | Probe::Unsupported => Self {
+                extension: UNKNOWN_EXTENSION,
+                content_type: UNKNOWN_TYPE,
+            },
+        }
+    }
+
+    fn known(container: Container, mime: &str) -> Self {
+        Self {
+            extension: container.extension(),
+            content_type: container.content_type(mime),
+        }
+    }
+}
+
+/// The folder of one recording and how things in it are called.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder {
+    path: String,
+    file_stem: String,
+    session: SessionId,
+}
+
+impl Folder {
+    /// `prefix` is put in front as it is.
+    pub(crate) fn new(prefix: &str, show: &ShowId, version: &str, session: SessionId) -> Self {
+        Self {
+            path: format!("{prefix}recordings/{show}/{version}"),
+            file_stem: format!("{show}-{version}"),
+            session,
+        }
+    }
+
+    /// Key of a media object. `nth` is the take's index plus one, or `None` for the first object.
+    pub(crate) fn media(&self, nth: Option<u32>, extension: &str, place: Place) -> String {
+        let take = nth.map(|nth| format!(".take{nth}")).unwrap_or_default();
+        format!(
+            "{}/recording{take}{}.{extension}",
+            self.path,
+            self.mark(place)
+        )
+    }
+
+    /// Key of the manifest.
+    pub(crate) fn manifest(&self, place: Place) -> String {
+        format!("{}/manifest{}.json", self.path, self.mark(place))
+    }
+
+    fn mark(&self, place: Place) -> String {
+        match place {
+            Place::Regular => String::new(),
+            Place::Beside => format!(".{}", self.session),
+        }
+    }
+
+    /// Content-Disposition of a download. Ids and versions are plain ASCII, so it needs no escapes.
+    pub(crate) fn disposition(&self, nth: Option<u32>, extension: &str) -> String {
+        let take = nth.map(|nth| format!("-take{nth}")).unwrap_or_default();
+        format!(
+            "attachment; filename=\"{}{take}.{extension}\"",
+            self.file_stem
+        )
+    }
+}
+
+/// What follows the last dot of a key.
+pub(crate) fn extension(key: &str) -> &str {
+    key.rsplit_once('.')
+        .map_or(UNKNOWN_EXTENSION, |(_, extension)| extension)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_those_of_the_contract() {
+        let show = "7".parse().expect("a show id");
+        let session = "01JDA0000000000000000000AB".parse().expect("a session id");
+        let folder = Folder::new("station/", &show, "2026-11-23T20-15-00Z", session);
+        let base = "station/recordings/7/2026-11-23T20-15-00Z";
+        let key = |nth, place| folder.media(nth, "webm", place);
+        assert_eq!(key(None, Place::Regular), format!("{base}/recording.webm"));
+        assert_eq!(
+            key(Some(2), Place::Regular),
+            format!("{base}/recording.take2.webm")
+        );
+        assert_eq!(
+            key(None, Place::Beside),
+            format!("{base}/recording.01JDA0000000000000000000AB.webm")
+        );
+        assert_eq!(
+            folder.manifest(Place::Regular),
+            format!("{base}/manifest.json")
+        );
+        assert_eq!(
+            folder.disposition(None, "webm"),
+            "attachment; filename=\"7-2026-11-23T20-15-00Z.webm\""
+        );
+        assert_eq!(extension(&key(Some(2), Place::Regular)), "webm");
+    }
+
+    #[test]
+    fn the_bytes_decide_the_kind_and_the_browser_only_audio_or_video() {
+        let webm = Kind::of(&[0x1A, 0x45, 0xDF, 0xA3, 0], "video/webm");
+        assert_eq!(
+            webm,
+            Kind {
+                extension: "webm",
+                content_type: "video/webm"
+            }
+        );
+        let unknown = Kind::of(b"what is this", "audio/webm");
+        assert_eq!(
+            unknown,
+            Kind {
+                extension: "bin",
+                content_type: "application/octet-stream"
+            }
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! The archiver service: the only one that opens the database and S3. It turns sealed sessions into
+//! archives and answers for recordings and shows.
+//!
+//! Owns rows, objects and the proof that they belong together. Must never hold a session's bytes
+//! beyond what is under way: until the proof, they stay with the ingest.
+
+mod config;
+mod convert;
+mod db;
+mod error;
+mod finalize;
+mod keys;
+mod metrics;
+mod service;
+mod store;
+
+pub use config::{Config, ConfigError, Secret};
+pub use error::Error;
+
+use crate::{
+    db::Db,
+    finalize::{Context, Jobs, chain},
+    service::{Ready, Service},
+    store::{ObjectStore, S3Store},
+};
+use aircheck_proto::archiver::archiver_service_server::ArchiverServiceServer;
+use aircheck_runtime::{backoff::Backoff, grpc, health::Health, shutdown::Shutdown};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tonic::{service::Routes, transport::server::TcpIncoming};
+use ulid::Ulid;
+
+/// Manifests grow with reconnects and markers; a day of trouble stays far below.
+const MESSAGE_MAX: usize = 16 << 20;
+/// Jobs at work at one time; others wait. Each may hold two parts in memory.
+const JOBS_MAX: usize = 16;
+const OPEN_RETRY_FIRST: Duration = Duration::from_millis(200);
+const OPEN_RETRY_MAX: Duration = Duration::from_secs(5);
+/// How long connections may linger after shutdown, beyond the jobs they wait for.
+const LINGER: Duration = Duration::from_secs(15);
+
+/// Serves until `shutdown`, then stops its jobs between two calls and releases their claims.
+///
+/// While the database has not answered yet, calls are refused with `AC_UNAVAILABLE` and `health`
+/// stays as it is; from then on it is ready.
+///
+/// # Errors
+/// If the configuration can't work, or the listener fails.
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    shutdown: Shutdown,
+    health: Health,
+) -> Result<(), Error> {
+    config.validate()?;
+    let store: Arc<dyn ObjectStore> = Arc::new(S3Store::new(&config)?);
+    let ready = Arc::new(OnceLock::new());
+    let service = Service {
+        ready: Arc::clone(&ready),
+        store: Arc::clone(&store),
+        prefix: config.s3_prefix.clone(),
+        presign_ttl: config.presign_ttl,
+    };
+    let routes =
+        Routes::new(ArchiverServiceServer::new(service).max_decoding_message_size(MESSAGE_MAX));
+    let routes = grpc::with_health_and_reflection(routes, &health);
+    let cut_off = CancellationToken::new();
+    let opener = Opener {
+        config,
+        store,
+        shutdown: shutdown.clone(),
+        cut_off: cut_off.clone(),
+        ready: Arc::clone(&ready),
+    };
+    // No job outlives this call, even if it is dropped.
+    let _cut_off = cut_off.drop_guard();
+    let opening = AbortOnDropHandle::new(tokio::spawn(open(opener, health.clone())));
+    let server = grpc::server()
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            wish(shutdown.clone()),
+        );
+    let drained = async {
+        shutdown.triggered().await;
+        health.draining();
+        drop(opening);
+        if let Some(ready) = ready.get() {
+            ready.jobs.drain().await;
+        }
+        tokio::time::sleep(LINGER).await;
+    };
+    tokio::pin!(server);
+    tokio::select! {
+        served = &mut server => served?,
+        () = drained => tracing::warn!("connections lingered and were cut off"),
+    }
+    if let Some(ready) = ready.get() {
+        ready.jobs.drain().await;
+    }
+    Ok(())
+}
+
+/// Brings a database's schema up to date, as [`serve`] does at its start. Safe at any time, also while
+/// others do the same.
+///
+/// # Errors
+/// If the database can't be reached, or a migration fails; then nothing has changed.
+pub async fn migrate(database_url: &Secret) -> Result<(), Error> {
+    let opened = Db::open(database_url.expose()).await;
+    opened
+        .map(drop)
+        .map_err(|error| Error::Migrate(error.into()))
+}
+
+async fn wish(shutdown: Shutdown) {
+    shutdown.triggered().await;
+}
+
+/// What is needed to begin once the database answers.
+struct Opener {
+    config: Config,
+    store: Arc<dyn ObjectStore>,
+    shutdown: Shutdown,
+    cut_off: CancellationToken,
+    ready: Arc<OnceLock<Ready>>,
+}
+
+/// Opens the database, however long that takes.
+async fn open(opener: Opener, health: Health) {
+    let Opener {
+        config,
+        store,
+        shutdown,
+        cut_off,
+        ready,
+    } = opener;
+    let mut backoff = Backoff::new(OPEN_RETRY_FIRST, OPEN_RETRY_MAX);
+    let db = loop {
+        match Db::open(config.database_url.expose()).await {
+            Ok(db) => break db,
+            Err(error) => tracing::warn!(error = chain(&error), "open the database"),
+        }
+        tokio::time::sleep(backoff.delay()).await;
+    };
+    let context = Context {
+        db: db.clone(),
+        store,
+        prefix: config.s3_prefix,
+        part_size: config.part_size,
+        lease: config.claim_lease,
+        owner: format!("archiver-{}", Ulid::new()),
+        shutdown,
+        slots: Semaphore::new(JOBS_MAX),
+    };
+    let jobs = Jobs::new(context, cut_off);
+    if ready.set(Ready { db, jobs }).is_ok() {
+        health.ready();
+    }
+}

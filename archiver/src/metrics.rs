@@ -1,0 +1,24 @@
+//! Metrics of the archiver.
+//!
+//! Owns their names; none has a label that grows with the number of sessions.
+
+use aircheck_core::recording::Status;
+use metrics::{counter, histogram};
+use std::time::Duration;
+
+/// A recording became final.
+pub(crate) fn archived(status: Status, took: Duration) {
+    counter!("aircheck_archives_total", "status" => status.as_str()).increment(1);
+    histogram!("aircheck_finalize_seconds").record(took);
+}
+
+/// A part, or a small object as a whole, was sent.
+pub(crate) fn part_sent(bytes: u64) {
+    counter!("aircheck_upload_parts_total", "result" => "ok").increment(1);
+    counter!("aircheck_uploaded_bytes_total").increment(bytes);
+}
+
+/// A part, or a small object as a whole, was not taken.
+pub(crate) fn part_failed() {
+    counter!("aircheck_upload_parts_total", "result" => "error").increment(1);
+}

@@ -1,0 +1,134 @@
+//! The archiver under test, served in this process.
+
+use super::{
+    ingest::IngestServer,
+    s3::{BUCKET, KEY_ID, S3Server, SECRET},
+    session,
+};
+use aircheck_archiver::Config;
+use aircheck_core::spool::Manifest;
+use aircheck_proto::{
+    Fault,
+    archiver::{
+        FinalizeRequest, FinalizeResponse, Recording,
+        archiver_service_client::ArchiverServiceClient,
+    },
+};
+use aircheck_runtime::{health::Health, shutdown::Shutdown};
+use clap::Parser;
+use std::time::Duration;
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tonic::transport::Channel;
+
+/// Beyond this a test has hung.
+const HANG: Duration = Duration::from_secs(60);
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    config: Config,
+}
+
+/// One archiver process, so to speak.
+#[derive(Debug)]
+pub struct Archiver {
+    pub client: ArchiverServiceClient<Channel>,
+    pub health: Health,
+    shutdown: Shutdown,
+    task: JoinHandle<()>,
+}
+
+impl Archiver {
+    /// Starts it and waits until it is ready.
+    pub async fn start(database_url: &str, s3: &S3Server) -> Self {
+        let archiver = Self::start_unready(database_url, s3).await;
+        let mut phases = archiver.health.watch();
+        let ready = phases.wait_for(|_| archiver.health.is_ready());
+        timeout(HANG, ready)
+            .await
+            .expect("ready in time")
+            .expect("a phase");
+        archiver
+    }
+
+    pub async fn start_unready(database_url: &str, s3: &S3Server) -> Self {
+        let config = Cli::try_parse_from([
+            "archiver",
+            "--database-url",
+            database_url,
+            "--s3-endpoint",
+            &s3.endpoint,
+            "--s3-bucket",
+            BUCKET,
+            "--s3-access-key-id",
+            KEY_ID,
+            "--s3-secret-access-key",
+            SECRET,
+            "--claim-lease",
+            "3s",
+        ]);
+        let config = config.expect("valid flags").config;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let (shutdown, health) = (Shutdown::new(), Health::new());
+        let serve = aircheck_archiver::serve(config, listener, shutdown.clone(), health.clone());
+        let task = tokio::spawn(async move { serve.await.expect("serve") });
+        let channel = aircheck_runtime::grpc::channel(&url).expect("an address");
+        Self {
+            client: ArchiverServiceClient::new(channel),
+            health,
+            shutdown,
+            task,
+        }
+    }
+
+    /// Asks to finalize and collects all responses.
+    pub async fn responses(
+        &self,
+        manifest: &Manifest,
+        ingest: &IngestServer,
+    ) -> Result<Vec<FinalizeResponse>, Fault> {
+        let manifest = Some(session::message(manifest, &ingest.url));
+        let mut client = self.client.clone();
+        let all = async {
+            let answer = client.finalize(FinalizeRequest { manifest }).await;
+            let mut stream = answer.map_err(|s| Fault::from_status(&s))?.into_inner();
+            let mut responses = Vec::new();
+            while let Some(response) = stream.message().await.map_err(|s| Fault::from_status(&s))? {
+                responses.push(response);
+            }
+            Ok(responses)
+        };
+        timeout(HANG, all).await.expect("finalize hangs")
+    }
+
+    /// Asks to finalize until there is a recording.
+    pub async fn finalize(
+        &self,
+        manifest: &Manifest,
+        ingest: &IngestServer,
+    ) -> Result<Recording, Fault> {
+        let last = self.responses(manifest, ingest).await?.pop();
+        Ok(last
+            .expect("a response")
+            .recording
+            .expect("the last one has the recording"))
+    }
+
+    /// Shuts it down and waits for its end.
+    pub async fn stop(mut self) {
+        self.shutdown.trigger();
+        let task = &mut self.task;
+        timeout(HANG, task)
+            .await
+            .expect("it drains in time")
+            .expect("it drains");
+    }
+}
+
+impl Drop for Archiver {
+    fn drop(&mut self) {
+        // As a crash: nothing is released or tidied up.
+        self.task.abort();
+    }
+}

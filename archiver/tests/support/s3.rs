@@ -1,0 +1,299 @@
+//! An S3 server in this process, on a temporary folder, that fails on request.
+//!
+//! Faults are scripted by operation: each entry strikes the next call of its kind, once. They act on
+//! the HTTP layer, so that a client sees what a broken network or a strict store would show it.
+
+use hyper::{Method, Request, Response, body::Incoming};
+use hyper_util::rt::TokioIo;
+use s3s::{Body, auth::SimpleAuth, service::S3ServiceBuilder};
+use s3s_fs::FileSystem;
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
+
+pub const BUCKET: &str = "archives";
+pub const KEY_ID: &str = "test-key";
+pub const SECRET: &str = "test-secret";
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    Put,
+    CreateUpload,
+    UploadPart,
+    Complete,
+    Abort,
+    Head,
+    Get,
+    Delete,
+    Other,
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// The connection breaks before anything happened.
+    ResetBefore,
+    /// It takes effect, then the connection breaks.
+    ResetAfter,
+    /// Nothing happens but an error answer.
+    Refuse(u16, &'static str),
+    /// It takes effect, then an error answer.
+    RefuseAfter(u16, &'static str),
+    /// It waits at the gate, then goes on as usual.
+    Hold(Arc<Gate>),
+}
+
+/// Where a request can be held.
+#[derive(Debug, Default)]
+pub struct Gate {
+    pub arrived: Notify,
+    pub open: Notify,
+}
+
+/// A request that was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub op: Op,
+    pub path: String,
+    /// Content-Length.
+    pub bytes: u64,
+    pub headers: hyper::HeaderMap,
+}
+
+impl Seen {
+    /// A header as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    faults: Mutex<VecDeque<(Op, Fault)>>,
+    seen: Mutex<Vec<Seen>>,
+}
+
+impl Script {
+    fn strike(&self, op: Op) -> Option<Fault> {
+        let mut faults = self.faults.lock().expect("no panic while locked");
+        let at = faults.iter().position(|(on, _)| *on == op)?;
+        faults.remove(at).map(|(_, fault)| fault)
+    }
+}
+
+/// The server. It ends with this value.
+#[derive(Debug)]
+pub struct S3Server {
+    pub endpoint: String,
+    folder: TempDir,
+    script: Arc<Script>,
+    task: JoinHandle<()>,
+}
+
+impl S3Server {
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("make a folder");
+        std::fs::create_dir(folder.path().join(BUCKET)).expect("make the bucket");
+        let mut builder =
+            S3ServiceBuilder::new(FileSystem::new(folder.path()).expect("open the folder"));
+        builder.set_auth(SimpleAuth::from_single(KEY_ID, SECRET));
+        let service = builder.build();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+        let script = Arc::new(Script::default());
+        let task = tokio::spawn({
+            let script = Arc::clone(&script);
+            async move {
+                while let Ok((socket, _)) = listener.accept().await {
+                    let (service, script) = (service.clone(), Arc::clone(&script));
+                    let serve = hyper::service::service_fn(move |request| {
+                        let answered = answer(service.clone(), Arc::clone(&script), request);
+                        // In a task of its own: a client that goes away ends no call of a real store.
+                        let answered = tokio::spawn(answered);
+                        async { answered.await.expect("no panic in the store") }
+                    });
+                    let socket = TokioIo::new(socket);
+                    tokio::spawn(
+                        hyper::server::conn::http1::Builder::new().serve_connection(socket, serve),
+                    );
+                }
+            }
+        });
+        Self {
+            endpoint,
+            folder,
+            script,
+            task,
+        }
+    }
+
+    /// Lets the next call of this kind fail.
+    pub fn fail(&self, op: Op, fault: Fault) {
+        self.script
+            .faults
+            .lock()
+            .expect("no panic while locked")
+            .push_back((op, fault));
+    }
+
+    /// Holds the next call of this kind until the gate is opened.
+    pub fn hold(&self, op: Op) -> Arc<Gate> {
+        let gate = Arc::new(Gate::default());
+        self.fail(op, Fault::Hold(Arc::clone(&gate)));
+        gate
+    }
+
+    /// Calls of this kind so far.
+    pub fn seen(&self, op: Op) -> Vec<Seen> {
+        let seen = self.script.seen.lock().expect("no panic while locked");
+        seen.iter().filter(|seen| seen.op == op).cloned().collect()
+    }
+
+    /// Scripted faults that have not struck yet.
+    pub fn pending_faults(&self) -> usize {
+        self.script
+            .faults
+            .lock()
+            .expect("no panic while locked")
+            .len()
+    }
+
+    /// Keys of all objects, sorted, from the folder itself.
+    pub fn keys(&self) -> Vec<String> {
+        let root = self.folder.path().join(BUCKET);
+        let (mut keys, mut folders) = (Vec::new(), vec![root.clone()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("read the folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let key = path.strip_prefix(&root).expect("inside the bucket");
+                    keys.push(key.to_str().expect("utf-8").to_owned());
+                }
+            }
+        }
+        keys.sort();
+        keys
+    }
+
+    /// The bytes of an object, from the folder itself.
+    pub fn object(&self, key: &str) -> Vec<u8> {
+        std::fs::read(self.path(key)).expect("read the object")
+    }
+
+    /// Puts an object into the folder itself, as somebody without our token.
+    pub fn plant(&self, key: &str, bytes: &[u8]) {
+        let path = self.path(key);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("make folders");
+        std::fs::write(path, bytes).expect("write the object");
+    }
+
+    /// Removes an object behind everybody's back.
+    pub fn lose(&self, key: &str) {
+        std::fs::remove_file(self.path(key)).expect("remove the object");
+    }
+
+    /// Files of uploads that were neither completed nor aborted.
+    pub fn open_uploads(&self) -> Vec<String> {
+        std::fs::read_dir(self.folder.path())
+            .expect("read the folder")
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .filter(|name| name.starts_with(".upload"))
+            .collect()
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        self.folder.path().join(BUCKET).join(key)
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn answer(
+    service: s3s::service::S3Service,
+    script: Arc<Script>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Box<dyn std::error::Error + Send + Sync>> {
+    let op = classify(&request);
+    let length = request.headers().get(hyper::header::CONTENT_LENGTH);
+    let bytes = length
+        .and_then(|v| v.to_str().ok()?.parse().ok())
+        .unwrap_or(0);
+    let path = request.uri().path().to_owned();
+    script
+        .seen
+        .lock()
+        .expect("no panic while locked")
+        .push(Seen {
+            op,
+            path,
+            bytes,
+            headers: request.headers().clone(),
+        });
+    match script.strike(op) {
+        None => Ok(service.call(request.map(Body::from)).await?),
+        Some(Fault::ResetBefore) => Err("reset before".into()),
+        Some(Fault::ResetAfter) => {
+            service.call(request.map(Body::from)).await?;
+            Err("reset after".into())
+        }
+        Some(Fault::Refuse(status, code)) => Ok(refusal(status, code)),
+        Some(Fault::RefuseAfter(status, code)) => {
+            service.call(request.map(Body::from)).await?;
+            Ok(refusal(status, code))
+        }
+        Some(Fault::Hold(gate)) => {
+            gate.arrived.notify_one();
+            gate.open.notified().await;
+            Ok(service.call(request.map(Body::from)).await?)
+        }
+    }
+}
+
+fn classify(request: &Request<Incoming>) -> Op {
+    let query = request.uri().query().unwrap_or("");
+    let has = |name: &str| {
+        query
+            .split('&')
+            .any(|pair| pair == name || pair.starts_with(&format!("{name}=")))
+    };
+    match *request.method() {
+        Method::PUT if has("partNumber") => Op::UploadPart,
+        Method::PUT => Op::Put,
+        Method::POST if has("uploads") => Op::CreateUpload,
+        Method::POST if has("uploadId") => Op::Complete,
+        Method::DELETE if has("uploadId") => Op::Abort,
+        Method::DELETE => Op::Delete,
+        Method::HEAD => Op::Head,
+        Method::GET if !has("list-type") => Op::Get,
+        _ => Op::Other,
+    }
+}
+
+fn refusal(status: u16, code: &str) -> Response<Body> {
+    let xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code>\
+         <Message>scripted</Message><RequestId>0</RequestId></Error>"
+    );
+    Response::builder()
+        .status(status)
+        .header("content-type", "application/xml")
+        .body(Body::from(xml))
+        .expect("a valid response")
+}
