@@ -1,0 +1,245 @@
+//! The directory behind the development S3 server.
+//!
+//! Owns what s3s-fs leaves out and an archive depends on: objects are on disk before they are
+//! confirmed, checksums are checked and told, conditional writers take turns, and an upload that is
+//! gone is said to be gone. Must never change bytes.
+
+use super::files::{self, Object};
+use async_trait::async_trait;
+use s3s::{
+    S3, S3ErrorCode, S3Request, S3Response, S3Result,
+    dto::{
+        AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumType,
+        CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CreateBucketInput,
+        CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
+        DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput,
+        GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput, GetObjectOutput,
+        HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput,
+        ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
+        ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput,
+        UploadPartInput, UploadPartOutput,
+    },
+    s3_error,
+};
+use s3s_fs::FileSystem;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+use tokio::sync::{Mutex, MutexGuard};
+
+type Answer<T> = S3Result<S3Response<T>>;
+
+/// One directory, with a sub-directory a bucket.
+#[derive(Debug)]
+pub(super) struct Store {
+    inner: FileSystem,
+    root: PathBuf,
+    /// Held by conditional writers, so that of two that race only one finds its condition true.
+    turn: Mutex<()>,
+}
+
+impl Store {
+    /// `root` is absolute and exists.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub(super) fn open(root: &Path) -> Result<Self, s3s_fs::Error> {
+        let inner = FileSystem::new(root)?;
+        Ok(Self {
+            inner,
+            root: root.to_owned(),
+            turn: Mutex::new(()),
+        })
+    }
+
+    async fn turn(&self, conditional: bool) -> Option<MutexGuard<'_, ()>> {
+        if conditional {
+            Some(self.turn.lock().await)
+        } else {
+            None
+        }
+    }
+
+    fn object(&self, bucket: &str, key: &str) -> Object {
+        Object::new(&self.root, bucket, key)
+    }
+
+    /// S3 says `NoSuchUpload` where s3s-fs says `AccessDenied`.
+    fn known(&self, upload_id: &str) -> S3Result<()> {
+        if files::upload_exists(&self.root, upload_id) {
+            return Ok(());
+        }
+        Err(s3_error!(
+            NoSuchUpload,
+            "The specified upload does not exist."
+        ))
+    }
+}
+
+/// Runs file work where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> S3Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(s3s::S3Error::internal_error),
+        Err(panic) => Err(s3s::S3Error::internal_error(panic)),
+    }
+}
+
+#[async_trait]
+impl S3 for Store {
+    async fn put_object(&self, req: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
+        let input = &req.input;
+        let object = self.object(&input.bucket, &input.key);
+        let conditional = input.if_none_match.is_some() || input.if_match.is_some();
+        let turn = self.turn(conditional).await;
+        let put = self.inner.put_object(req).await;
+        drop(turn);
+        match put {
+            Ok(response) => {
+                blocking(move || object.sync()).await?;
+                Ok(response)
+            }
+            // The damaged bytes have taken the object's place by then.
+            Err(error) if *error.code() == S3ErrorCode::BadDigest => {
+                blocking(move || object.remove()).await?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn upload_part(&self, req: S3Request<UploadPartInput>) -> Answer<UploadPartOutput> {
+        self.known(&req.input.upload_id)?;
+        let part = files::part(&self.root, &req.input.upload_id, req.input.part_number);
+        let claimed = req.input.checksum_crc64nvme.clone();
+        let mut response = self.inner.upload_part(req).await?;
+        if claimed.is_some() {
+            let found = blocking(move || files::checked_part(&part, claimed.as_deref())).await?;
+            let Some(crc) = found else {
+                return Err(s3_error!(BadDigest, "The part's checksum is another one."));
+            };
+            response.output.checksum_crc64nvme = Some(crc);
+        }
+        Ok(response)
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        req: S3Request<CompleteMultipartUploadInput>,
+    ) -> Answer<CompleteMultipartUploadOutput> {
+        let input = &req.input;
+        self.known(&input.upload_id)?;
+        let object = self.object(&input.bucket, &input.key);
+        let numbers = input
+            .multipart_upload
+            .iter()
+            .flat_map(|upload| upload.parts.iter().flatten());
+        let parts: Vec<_> = numbers
+            .filter_map(|part| part.part_number)
+            .map(|number| files::part(&self.root, &input.upload_id, number))
+            .collect();
+        // s3s-fs consumes the upload as it goes, so whatever is wrong must be found before.
+        let Some(crc) = blocking(move || files::whole(&parts)).await? else {
+            return Err(s3_error!(
+                InvalidPart,
+                "A part that is listed was not uploaded."
+            ));
+        };
+        if input
+            .checksum_crc64nvme
+            .as_ref()
+            .is_some_and(|claimed| *claimed != crc)
+        {
+            return Err(s3_error!(
+                BadDigest,
+                "The object's checksum is another one."
+            ));
+        }
+        let conditional = input.if_none_match.is_some() || input.if_match.is_some();
+        let turn = self.turn(conditional).await;
+        let response = self.inner.complete_multipart_upload(req).await?;
+        drop(turn);
+        blocking(move || object.note_checksum(&crc).and_then(|()| object.sync())).await?;
+        Ok(response)
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        req: S3Request<AbortMultipartUploadInput>,
+    ) -> Answer<AbortMultipartUploadOutput> {
+        self.known(&req.input.upload_id)?;
+        self.inner.abort_multipart_upload(req).await
+    }
+
+    async fn head_object(&self, req: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
+        let mut response = self.inner.head_object(req).await?;
+        if response.output.checksum_crc64nvme.is_some() {
+            response.output.checksum_type =
+                Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT));
+        }
+        Ok(response)
+    }
+
+    async fn get_object(&self, req: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
+        self.inner.get_object(req).await
+    }
+
+    async fn create_multipart_upload(
+        &self,
+        req: S3Request<CreateMultipartUploadInput>,
+    ) -> Answer<CreateMultipartUploadOutput> {
+        self.inner.create_multipart_upload(req).await
+    }
+
+    async fn list_parts(&self, req: S3Request<ListPartsInput>) -> Answer<ListPartsOutput> {
+        self.known(&req.input.upload_id)?;
+        let mut response = self.inner.list_parts(req).await?;
+        if let Some(parts) = &mut response.output.parts {
+            parts.sort_by_key(|part| part.part_number);
+        }
+        Ok(response)
+    }
+
+    async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
+        self.inner.delete_object(req).await
+    }
+
+    async fn delete_objects(
+        &self,
+        req: S3Request<DeleteObjectsInput>,
+    ) -> Answer<DeleteObjectsOutput> {
+        self.inner.delete_objects(req).await
+    }
+
+    async fn create_bucket(&self, req: S3Request<CreateBucketInput>) -> Answer<CreateBucketOutput> {
+        self.inner.create_bucket(req).await
+    }
+
+    async fn head_bucket(&self, req: S3Request<HeadBucketInput>) -> Answer<HeadBucketOutput> {
+        self.inner.head_bucket(req).await
+    }
+
+    async fn get_bucket_location(
+        &self,
+        req: S3Request<GetBucketLocationInput>,
+    ) -> Answer<GetBucketLocationOutput> {
+        self.inner.get_bucket_location(req).await
+    }
+
+    async fn list_buckets(&self, req: S3Request<ListBucketsInput>) -> Answer<ListBucketsOutput> {
+        self.inner.list_buckets(req).await
+    }
+
+    async fn list_objects(&self, req: S3Request<ListObjectsInput>) -> Answer<ListObjectsOutput> {
+        self.inner.list_objects(req).await
+    }
+
+    async fn list_objects_v2(
+        &self,
+        req: S3Request<ListObjectsV2Input>,
+    ) -> Answer<ListObjectsV2Output> {
+        self.inner.list_objects_v2(req).await
+    }
+}
