@@ -1,0 +1,341 @@
+//! The system under test, in one process or in many.
+//!
+//! Owns folders, ports and processes of one test. When it is dropped, every process is dead and every
+//! ERROR line that the test has not announced fails the test.
+
+use crate::{
+    broadcaster::Broadcaster,
+    capture::Capture,
+    http::{self, Answer},
+    postgres::Postgres,
+    process::{Process, Readiness, aircheck},
+    s3::Bucket,
+    wait::SOON,
+};
+use bytes::Bytes;
+use rand::Rng as _;
+use serde_json::Value;
+use std::{
+    collections::HashSet,
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    sync::{LazyLock, Mutex},
+    thread,
+};
+use tempfile::TempDir;
+
+/// Name of the process that is everything.
+pub const UP: &str = "up";
+/// Name of the gateway's process.
+pub const GATEWAY: &str = "gateway";
+/// Name of the ingest's process.
+pub const INGEST: &str = "ingest";
+/// Name of the archiver's process.
+pub const ARCHIVER: &str = "archiver";
+/// Name of the S3 server's process.
+pub const S3: &str = "s3-dev";
+
+const BUCKET: &str = "aircheck";
+const ACCESS_KEY: &str = "e2e-access-key";
+const SECRET_KEY: &str = "e2e-secret-key";
+/// Below the range from which kernels take ports for outgoing connections: a port of ours is still
+/// free when its process comes back.
+const PORTS: std::ops::Range<u16> = 15_000..32_000;
+/// Lines of each log that a failed test shows.
+const LOG_TAIL: usize = 60;
+
+static TAKEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+
+/// A loopback address that nobody uses, nor will.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn free_address() -> SocketAddr {
+    let mut taken = TAKEN.lock().expect("nobody panics with it");
+    for _ in 0..1000 {
+        let port = rand::rng().random_range(PORTS);
+        if !taken.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            taken.insert(port);
+            return SocketAddr::from(([127, 0, 0, 1], port));
+        }
+    }
+    panic!("no free port in {PORTS:?}");
+}
+
+/// Processes that serve shows.
+#[derive(Debug)]
+pub struct Cluster {
+    processes: Vec<Process>,
+    /// PostgreSQL, where the test asked for it.
+    pub postgres: Option<Postgres>,
+    /// HTTP and WebSocket.
+    pub web: SocketAddr,
+    /// gRPC of the ingest.
+    pub ingest: SocketAddr,
+    /// gRPC of the archiver.
+    pub archiver: SocketAddr,
+    /// `/metrics` of ingest and archiver; in one process, of everything.
+    pub metrics: Vec<SocketAddr>,
+    bucket: PathBuf,
+    announced: Vec<String>,
+    // Last: the processes must be dead before their files go.
+    folder: TempDir,
+}
+
+impl Cluster {
+    /// `aircheck up`, with variables such as `("AIRCHECK_GRACE", "2s")`.
+    pub async fn up(settings: &[(&str, &str)]) -> Self {
+        let mut cluster = Self::up_unstarted(settings);
+        cluster.process(UP).start().await;
+        cluster
+    }
+
+    /// As [`Cluster::up`], to be started by the test.
+    #[must_use]
+    pub fn up_unstarted(settings: &[(&str, &str)]) -> Self {
+        let folder = folder();
+        let data = folder.path().join("data");
+        let [web, ingest, archiver, s3] = std::array::from_fn(|_| free_address());
+        let up = Process::new(UP, aircheck(), Readiness::Readyz(web), folder.path())
+            .arguments([UP, "--data-dir"])
+            .arguments([&data])
+            .arguments(["--listen".to_owned(), web.to_string()])
+            .arguments(["--ingest-listen".to_owned(), ingest.to_string()])
+            .arguments(["--archiver-listen".to_owned(), archiver.to_string()])
+            .arguments(["--s3-listen".to_owned(), s3.to_string()])
+            .environment(&[("AIRCHECK_LOG_FORMAT", "json")])
+            .environment(settings);
+        Self {
+            processes: vec![up],
+            postgres: None,
+            web,
+            ingest,
+            archiver,
+            metrics: vec![web],
+            bucket: data.join("objects"),
+            announced: Vec::new(),
+            folder,
+        }
+    }
+
+    /// Gateway, ingest, archiver and S3 as processes of their own, and a real PostgreSQL.
+    pub async fn split(settings: &[(&str, &str)]) -> Self {
+        let folder = folder();
+        let [web, ingest, ingest_ops, archiver, archiver_ops, s3, database] =
+            std::array::from_fn(|_| free_address());
+        let postgres = Postgres::start(folder.path(), database).await;
+        let (at, url) = (folder.path(), |address: SocketAddr| format!("http://{address}"));
+        let spawned = |name: &str, readiness| {
+            Process::new(name, aircheck(), readiness, at)
+                .arguments([name])
+                .environment(&[
+                    ("AIRCHECK_LOG_FORMAT", "json"),
+                    ("AIRCHECK_S3_ACCESS_KEY_ID", ACCESS_KEY),
+                    ("AIRCHECK_S3_SECRET_ACCESS_KEY", SECRET_KEY),
+                ])
+                .environment(settings)
+        };
+        let bucket = at.join("objects");
+        let s3_dev = spawned(S3, Readiness::Accepts(s3))
+            .arguments(["--listen".to_owned(), s3.to_string(), "--bucket".to_owned(), BUCKET.to_owned()])
+            .arguments([Path::new("--data-dir"), &bucket]);
+        let archiver_process = spawned(ARCHIVER, Readiness::Readyz(archiver_ops)).arguments([
+            "--listen".to_owned(),
+            archiver.to_string(),
+            "--http-listen".to_owned(),
+            archiver_ops.to_string(),
+            "--database-url".to_owned(),
+            postgres.url(),
+            "--s3-endpoint".to_owned(),
+            url(s3),
+            "--s3-bucket".to_owned(),
+            BUCKET.to_owned(),
+        ]);
+        let ingest_process = spawned(INGEST, Readiness::Readyz(ingest_ops))
+            .arguments([
+                "--listen".to_owned(),
+                ingest.to_string(),
+                "--http-listen".to_owned(),
+                ingest_ops.to_string(),
+                "--advertise".to_owned(),
+                url(ingest),
+                "--archiver".to_owned(),
+                url(archiver),
+            ])
+            .arguments([Path::new("--spool-dir"), &at.join("spool")]);
+        let gateway = spawned(GATEWAY, Readiness::Readyz(web)).arguments([
+            "--listen".to_owned(),
+            web.to_string(),
+            "--ingest".to_owned(),
+            url(ingest),
+            "--archiver".to_owned(),
+            url(archiver),
+        ]);
+        let mut cluster = Self {
+            processes: vec![s3_dev, archiver_process, ingest_process, gateway],
+            postgres: Some(postgres),
+            web,
+            ingest,
+            archiver,
+            metrics: vec![web, ingest_ops, archiver_ops],
+            bucket,
+            announced: Vec::new(),
+            folder,
+        };
+        for process in &mut cluster.processes {
+            process.start().await;
+        }
+        cluster
+    }
+
+    /// The process of that name.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn process(&mut self, name: &str) -> &mut Process {
+        let found = self.processes.iter_mut().find(|process| process.name() == name);
+        found.unwrap_or_else(|| panic!("no process {name}"))
+    }
+
+    /// Names of all processes.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.processes.iter().map(|process| process.name().to_owned()).collect()
+    }
+
+    /// The folder of everything.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What is in S3.
+    #[must_use]
+    pub fn bucket(&self) -> Bucket {
+        Bucket::at(self.bucket.clone())
+    }
+
+    /// Announces that ERROR lines with these words are no fault: the test provokes them.
+    pub fn expect_errors(&mut self, words: &[&str]) {
+        self.announced.extend(words.iter().map(|words| (*words).to_owned()));
+    }
+
+    /// `GET`.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.request("GET", path, "").await
+    }
+
+    /// `POST`.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Answer {
+        self.request("POST", path, body).await
+    }
+
+    /// Any request.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub async fn request(&self, method: &str, path: &str, body: impl Into<Bytes>) -> Answer {
+        let answer = http::request(self.web, method, path, &[], body).await;
+        answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    /// Status of a show.
+    pub async fn status(&self, show: &str) -> Value {
+        self.get(&format!("/api/stream/status?show_id={show}")).await.ok()
+    }
+
+    /// Recordings of a show, newest first.
+    ///
+    /// # Panics
+    /// If the answer has another shape.
+    pub async fn recordings(&self, show: &str) -> Vec<Value> {
+        let page = self.get(&format!("/api/shows/{show}/recordings")).await.ok();
+        page["items"].as_array().unwrap_or_else(|| panic!("items in {page}")).clone()
+    }
+
+    /// A broadcaster that is live with `capture`.
+    pub async fn broadcaster(&self, show: &str, capture: &Capture) -> Broadcaster {
+        Broadcaster::live(self.web, show, capture.clone()).await
+    }
+
+    /// SIGTERM to `name`; it must end within 10 s.
+    pub async fn terminate(&mut self, name: &str) -> ExitStatus {
+        self.process(name).terminate(SOON).await
+    }
+
+    fn unannounced(&self) -> Vec<String> {
+        let is_announced = |line: &str| self.announced.iter().any(|words| line.contains(words.as_str()));
+        let lines = self.processes.iter().flat_map(|process| {
+            let of = |line: &str| format!("{}: {line}", process.name());
+            process.log().lines().filter(|line| is_error(line)).map(of).collect::<Vec<_>>()
+        });
+        lines.filter(|line| !is_announced(line)).collect()
+    }
+
+    #[expect(clippy::print_stderr, reason = "logs belong into the output of a failed test")]
+    fn show_logs(&self) {
+        for process in &self.processes {
+            let log = process.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
+            eprintln!("--- log of {} ({} lines)\n{tail}", process.name(), lines.len());
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.show_logs();
+            return;
+        }
+        let unannounced = self.unannounced();
+        if !unannounced.is_empty() {
+            self.show_logs();
+            panic!("errors in the logs that nobody announced:\n{}", unannounced.join("\n"));
+        }
+    }
+}
+
+fn is_error(line: &str) -> bool {
+    line.contains(r#""level":"ERROR""#) || line.contains(" ERROR ") || line.contains("panicked at")
+}
+
+fn folder() -> TempDir {
+    let folder = tempfile::Builder::new().prefix("aircheck-e2e-").tempdir();
+    let folder = folder.expect("a temporary folder");
+    fs::create_dir_all(folder.path()).expect("the folder exists");
+    folder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_found_in_both_formats_and_in_panics() {
+        for line in [
+            r#"{"timestamp":"t","level":"ERROR","message":"x"}"#,
+            "2026-11-24T06:00:00Z ERROR aircheck: x",
+            "thread 'main' panicked at src/main.rs:1:1:",
+        ] {
+            assert!(is_error(line), "{line}");
+        }
+        assert!(!is_error(r#"{"level":"INFO","message":"error_count=0"}"#));
+    }
+
+    #[test]
+    fn addresses_are_given_to_one_owner_only() {
+        let addresses: HashSet<SocketAddr> = std::iter::repeat_with(free_address).take(50).collect();
+        assert_eq!(addresses.len(), 50);
+    }
+}

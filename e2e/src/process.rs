@@ -1,0 +1,250 @@
+//! One process of the system under test.
+//!
+//! Owns its life and its log; it never outlives its [`Process`].
+
+use crate::{
+    http,
+    wait::{SOON, eventually, within},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    env,
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+use tokio::{
+    net::TcpStream,
+    process::{Child, Command},
+};
+
+/// How long a process may take to be ready: recovery included, on a busy machine.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How it shows that it serves.
+#[derive(Clone, Copy, Debug)]
+pub enum Readiness {
+    /// `/readyz` answers 200 here.
+    Readyz(SocketAddr),
+    /// Connections are accepted here.
+    Accepts(SocketAddr),
+}
+
+/// A process that can be started again with the same arguments.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(String, String)>,
+    readiness: Readiness,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// Describes a process; its log goes to `folder/NAME.log`.
+    #[must_use]
+    pub fn new(name: &str, program: PathBuf, readiness: Readiness, folder: &Path) -> Self {
+        Self {
+            name: name.to_owned(),
+            program,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            readiness,
+            log: folder.join(format!("{name}.log")),
+            child: None,
+        }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn arguments(mut self, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds variables to an environment that is empty but for `PATH` and `HOME`.
+    #[must_use]
+    pub fn environment(mut self, variables: &[(&str, &str)]) -> Self {
+        let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.environment.extend(owned);
+        self
+    }
+
+    /// What it is called in the tests.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Everything it has written, over all its lives.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read(&self.log).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
+    }
+
+    /// Starts it and waits until it serves.
+    ///
+    /// # Panics
+    /// If it runs already, exits, or is not ready in time.
+    pub async fn start(&mut self) {
+        self.spawn();
+        self.ready().await;
+    }
+
+    /// Starts it and waits for nothing.
+    ///
+    /// # Panics
+    /// If it runs already, or there is no such program.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "{} runs already", self.name);
+        let log = self.append_log();
+        let mut command = self.command();
+        command
+            .args(&self.arguments)
+            .env_clear()
+            .envs(["PATH", "HOME"].iter().filter_map(|name| Some((name, env::var_os(name)?))))
+            .env("RUST_BACKTRACE", "1")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle of the log"))
+            .stderr(log)
+            .kill_on_drop(true);
+        let child = command.spawn();
+        self.child = Some(child.unwrap_or_else(|error| {
+            panic!("start {} ({}): {error}", self.name, self.program.display())
+        }));
+    }
+
+    /// Where a shell tool can do it, the kernel kills the process when the test dies by a signal.
+    fn command(&self) -> Command {
+        let setpriv = Path::new("/usr/bin/setpriv");
+        if !setpriv.exists() {
+            return Command::new(&self.program);
+        }
+        let mut command = Command::new(setpriv);
+        command.args(["--pdeathsig", "KILL", "--"]).arg(&self.program);
+        command
+    }
+
+    fn append_log(&self) -> File {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .unwrap_or_else(|error| panic!("open {}: {error}", self.log.display()))
+    }
+
+    /// Waits until it serves.
+    ///
+    /// # Panics
+    /// If it exits first, or takes too long.
+    pub async fn ready(&mut self) {
+        let readiness = self.readiness;
+        let what = format!("{} is ready", self.name);
+        let deadline = tokio::time::Instant::now() + START_DEADLINE;
+        loop {
+            if is_ready(readiness).await {
+                return;
+            }
+            if let Some(status) = self.exited() {
+                panic!("{} ended with {status} instead of being ready:\n{}", self.name, self.log());
+            }
+            let late = tokio::time::Instant::now() > deadline;
+            assert!(!late, "waited {START_DEADLINE:?} in vain: {what}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Its status if it has ended.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().expect("ask for a child's status")
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.is_some() && self.exited().is_none()
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    pub fn signal(&self, signal: Signal) {
+        let id = self.child.as_ref().and_then(Child::id);
+        let id = id.unwrap_or_else(|| panic!("{} does not run", self.name));
+        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, signal).unwrap_or_else(|error| panic!("signal {}: {error}", self.name));
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub async fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.gone(SOON).await;
+    }
+
+    /// `kill -9` and a start with the same arguments.
+    pub async fn kill_and_restart(&mut self) {
+        self.kill().await;
+        self.start().await;
+    }
+
+    /// SIGTERM; answers how it ended, which must be within `limit`.
+    pub async fn terminate(&mut self, limit: Duration) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.gone(limit).await
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Panics
+    /// If it doesn't run or doesn't end within `limit`.
+    pub async fn gone(&mut self, limit: Duration) -> ExitStatus {
+        let child = self.child.as_mut().unwrap_or_else(|| panic!("{} does not run", self.name));
+        let what = format!("{} ends", self.name);
+        let status = within(limit, &what, child.wait()).await.expect("wait for a child");
+        self.child = None;
+        status
+    }
+
+    /// Waits until its log has a line with all of these words.
+    pub async fn logs(&self, words: &[&str]) {
+        let what = format!("{} logs {words:?}", self.name);
+        eventually(SOON, &what, || async {
+            let log = self.log();
+            let found = log.lines().any(|line| words.iter().all(|word| line.contains(word)));
+            if found { Ok(()) } else { Err("no such line") }
+        })
+        .await;
+    }
+}
+
+async fn is_ready(readiness: Readiness) -> bool {
+    match readiness {
+        Readiness::Readyz(address) => {
+            http::get(address, "/readyz").await.is_ok_and(|answer| answer.status == 200)
+        }
+        Readiness::Accepts(address) => TcpStream::connect(address).await.is_ok(),
+    }
+}
+
+/// The binary under test, beside the tests themselves.
+///
+/// # Panics
+/// If it has not been built.
+#[must_use]
+pub fn aircheck() -> PathBuf {
+    let test = env::current_exe().expect("a test has a path");
+    let profile = test.parent().and_then(Path::parent).expect("tests are built into PROFILE/deps");
+    let binary = profile.join("aircheck");
+    assert!(
+        binary.exists(),
+        "{} is missing: these tests need `cargo build -p aircheck` first",
+        binary.display()
+    );
+    binary
+}

@@ -1,0 +1,18 @@
+//! End-to-end tests: shows, faults, and what is left of both.
+//!
+//! One binary, so that all tests share the machine's cores and none waits for another file's.
+
+mod api;
+mod browser;
+mod chaos;
+mod crowd;
+mod disk;
+mod drain;
+mod grace;
+mod live;
+mod network;
+mod plain;
+mod refusals;
+mod resume;
+mod split;
+mod takeover;
