@@ -67,6 +67,10 @@ pub struct Now {
     pub unix_ms: u64,
 }
 
+/// How long a new session waits for the connection that opened it, at least. A show with a grace of
+/// zero would otherwise end before it begins.
+const FIRST_MS: u64 = 10_000;
+
 /// Who a session waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waiting {
@@ -206,7 +210,13 @@ impl Session {
         let opened = Event::Opened {
             manifest: Box::new(manifest.clone()),
         };
+        let first_ms = manifest.grace_ms.max(FIRST_MS);
         let mut session = Self::new(manifest, limits, now, Waiting::Dropped);
+        let deadline_mono_ms = now.mono_ms.saturating_add(first_ms);
+        session.state = State::Grace {
+            deadline_mono_ms,
+            waiting: Waiting::Dropped,
+        };
         session.outputs.push_back(Output::Persist(opened));
         session
     }

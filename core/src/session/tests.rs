@@ -390,3 +390,17 @@ fn a_plain_client_continues_the_last_take_and_the_loss_is_reported() {
         .expect("a second take");
     assert_eq!(session.manifest().takes.len(), 2);
 }
+
+#[test]
+fn a_show_without_grace_goes_live_and_ends_with_its_connection() {
+    let show = "7".parse().expect("a show id");
+    let manifest = Manifest::new(SessionId(ulid::Ulid::from(7u128)), show, at(0).unix_ms, 0);
+    let mut session = Session::open(manifest, Limits::default(), at(0));
+    let epoch = session
+        .handle_connect("ann", false, at(1))
+        .expect("admitted")
+        .epoch;
+    session.handle_disconnect(epoch, at(2));
+    session.handle_timeout(at(2));
+    assert!(!session.is_open());
+}

@@ -12,7 +12,7 @@ use matroska_demuxer::{Frame, MatroskaFile};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::demux::{CAPTURES, packets, split, whole};
+use crate::demux::{CAPTURES, MADE, packets, split, whole};
 use crate::support::{Archive, Take, archive, archive_with_markers, capture, params};
 
 /// A frame as the independent reader sees it: track, ms, payload.
@@ -346,6 +346,81 @@ fn the_header_has_its_length_whatever_is_in_it() {
     }
 }
 
+/// Total of the samples that the tables of a finished MP4 list, read by another library.
+fn listed_samples(archive: &Archive) -> usize {
+    let moov_at = archive
+        .bytes
+        .windows(4)
+        .rposition(|window| window == b"moov")
+        .expect("a moov");
+    let mut bytes = &archive.bytes[moov_at - 4..];
+    let moov = <mp4_atom::Moov as mp4_atom::Decode>::decode(&mut bytes).expect("a sound moov");
+    assert!(bytes.is_empty(), "the moov is the end of the file");
+    assert!(moov.mvex.is_none(), "a finished file has no fragments");
+    let samples = moov
+        .trak
+        .iter()
+        .map(|trak| match &trak.mdia.minf.stbl.stsz.samples {
+            mp4_atom::StszSamples::Identical { count, .. } => *count as usize,
+            mp4_atom::StszSamples::Different { sizes } => sizes.len(),
+        });
+    samples.sum()
+}
+
+#[test]
+fn what_only_mp4_brings_is_archived_as_mp4_with_every_sample() {
+    for (name, count, _) in MADE {
+        let takes = of_takes(&[(name, 0), (name, 60_000)]);
+        let archive = archive(&takes, params(), 3_000);
+        assert_eq!(listed_samples(&archive), 2 * count, "{name}");
+        assert_eq!(archive.bytes[4..8], *b"ftyp");
+        let mdat = params().reserved_bytes - 12;
+        assert_eq!(archive.bytes[mdat..mdat + 4], *b"mdat");
+    }
+}
+
+#[test]
+fn a_growing_mp4_reads_back_as_the_take_it_holds() {
+    for (name, _, _) in MADE {
+        let take = Take::of(name, 0);
+        let mut muxer = Muxer::new(params()).expect("sensible parameters");
+        muxer.begin_take(take.start()).expect("no take before");
+        muxer.push(&take.bytes).expect("a good take");
+        let header = muxer.live_header().expect("there is media");
+        assert_eq!(header.len(), params().reserved_bytes);
+        let growing = [&header[..], &muxer.take_body()].concat();
+        let kept = packets(&whole(&growing));
+        let sent = packets(&whole(&take.bytes));
+        assert!(kept.len() > sent.len() / 2, "{name}: {}", kept.len());
+        for track in [1, 2] {
+            let of = |all: &[aircheck_core::media::Packet]| -> Vec<_> {
+                let own = all.iter().filter(|packet| packet.track == track);
+                own.map(|packet| packet.payload.clone()).collect()
+            };
+            let (kept, sent) = (of(&kept), of(&sent));
+            assert_eq!(kept[..], sent[..kept.len()], "{name} track {track}");
+        }
+    }
+}
+
+#[test]
+fn aac_after_opus_begins_the_next_volume_as_mp4() {
+    let mut volumes = Volumes::new(params()).expect("sensible parameters");
+    for take in of_takes(&[("opus250", 0), ("made_aac", 40_000)]) {
+        volumes
+            .begin_take(take.start())
+            .expect("the take before was good");
+        volumes.push(&take.bytes).expect("a good take");
+    }
+    volumes.end_take().expect("a good take");
+    let first = volumes.take_full().expect("the first volume is full");
+    assert_eq!(first.finish(&[]).expect("media").content_type, "audio/webm");
+    assert_eq!(
+        volumes.into_last().finish(&[]).expect("media").content_type,
+        "audio/mp4"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None,
         ..ProptestConfig::default() })]
@@ -378,6 +453,25 @@ proptest! {
         }
         let end = muxer.finish(&[]).expect("there is media");
         prop_assert_eq!(&end.header, &expected.end.header);
+        let bytes = [&end.header[..], &body, &end.tail].concat();
+        prop_assert!(bytes == expected.bytes);
+    }
+
+    #[test]
+    fn the_bytes_of_an_mp4_do_not_depend_on_the_pieces(
+        which in 0..MADE.len(),
+        cuts in prop::collection::vec(any::<Index>(), 0..60),
+    ) {
+        let take = Take::of(MADE[which].0, 0);
+        let expected = archive(std::slice::from_ref(&take), params(), usize::MAX);
+        let mut muxer = Muxer::new(params()).expect("sensible parameters");
+        let mut body = Vec::new();
+        muxer.begin_take(take.start()).expect("no take before");
+        for piece in split(&take.bytes, &cuts) {
+            muxer.push(piece).expect("a good take");
+            body.extend_from_slice(&muxer.take_body());
+        }
+        let end = muxer.finish(&[]).expect("there is media");
         let bytes = [&end.header[..], &body, &end.tail].concat();
         prop_assert!(bytes == expected.bytes);
     }

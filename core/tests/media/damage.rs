@@ -3,12 +3,13 @@
 
 use aircheck_core::media::archive::{MuxError, Muxer, Volumes};
 use aircheck_core::media::live::LiveMuxer;
-use aircheck_core::media::packet::Event;
+use aircheck_core::media::packet::{Event, Packet};
+use aircheck_core::media::probe::Container;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::demux::{CAPTURES, packets, whole};
-use crate::support::{Take, archive, capture, params};
+use crate::demux::{all, packets, whole};
+use crate::support::{Take, archive, capture, container, params};
 
 /// Silence is at most 12 h in packets of 60 ms; nothing else is made up.
 const MADE_UP_MAX: u64 = 12 * 3600 * 1000 / 60 * 20;
@@ -103,11 +104,11 @@ fn finish(muxer: Muxer) -> u64 {
 #[test]
 fn a_hundred_thousand_damaged_takes_are_survived() {
     let mut damage = Damage(20_261_123);
-    for (name, _, _) in CAPTURES {
+    for (name, _, _) in all() {
         let mut whole = capture(name);
         // The beginning holds every kind of element; short takes make many tries.
         whole.truncate(6_000);
-        for _ in 0..100_000 / CAPTURES.len() {
+        for _ in 0..100_000 / all().len() {
             let mut bytes = whole.clone();
             damage.apply(&mut bytes);
             // A take that starts like nothing known never gets here.
@@ -119,7 +120,7 @@ fn a_hundred_thousand_damaged_takes_are_survived() {
 
 #[test]
 fn a_truncated_take_keeps_everything_before_the_cut() {
-    for (name, _, _) in CAPTURES {
+    for (name, _, _) in all() {
         let bytes = capture(name);
         let all = packets(&whole(&bytes));
         for percent in [10, 50, 90, 99] {
@@ -169,11 +170,11 @@ proptest! {
 
     #[test]
     fn bytes_that_vanish_unnoticed_cost_little_more_than_themselves(
-        which in 0..CAPTURES.len(),
+        which in 0..all().len(),
         from in any::<Index>(),
         len in 1..30_000usize,
     ) {
-        let (name, _, _) = CAPTURES[which];
+        let (name, _, _) = all()[which];
         let mut bytes = capture(name);
         let all = packets(&whole(&bytes));
         let from = 1_000 + from.index(bytes.len() - 1_000);
@@ -182,9 +183,12 @@ proptest! {
         let events = whole(&bytes);
         let kept = packets(&events);
         // One packet may have swallowed the seam; all others are the recorder's own. MP4 alone has
-        // no marks between the packets of a fragment (at most 600 ms here).
-        let most = if name == "mp4opus" { 10 } else { 1 };
-        let foreign = kept.iter().filter(|packet| !all.contains(packet)).count();
+        // no marks between the packets of a fragment (at most 600 ms of sound and picture here).
+        let is_mp4 = container(&bytes) == Container::Mp4;
+        let most = if is_mp4 { 50 } else { 1 };
+        // Where a cluster's head vanished, time may be wrong; the media never is.
+        let is_own = |packet: &Packet| all.iter().any(|own| own.payload == packet.payload);
+        let foreign = kept.iter().filter(|packet| !is_own(packet)).count();
         prop_assert!(foreign <= most, "{} packets were made up", foreign);
         let lost: u64 = events
             .iter()

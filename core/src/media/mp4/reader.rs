@@ -97,8 +97,16 @@ impl Mp4Reader {
             }
             match self.step() {
                 Step::Again => {}
-                Step::Starved if self.ended => return self.rest(),
-                Step::Starved => return None,
+                Step::Starved if !self.ended => return None,
+                // Nothing completes what is pending. If its size was wrong, whole fragments may
+                // be hidden in it.
+                Step::Starved if self.input.pending().len() > 1 => match self.state {
+                    State::Lost { .. } => self.input.advance(1),
+                    State::Box | State::Skipping { .. } | State::Failed => {
+                        self.lose();
+                    }
+                },
+                Step::Starved => return self.rest(),
             }
         }
     }
@@ -147,6 +155,8 @@ impl Mp4Reader {
     fn read(&mut self, head: Head) -> Step {
         match &head.kind {
             b"moov" => self.whole(head, MP4_BOX_MAX, Self::moov),
+            // The header was lost: nothing says what the fragments hold.
+            b"moof" if self.tracks.is_empty() => self.lose(),
             b"moof" => self.whole(head, MP4_BOX_MAX, Self::moof),
             b"mdat" if self.tracks.is_empty() => self.fail(DemuxError::NotFragmented),
             b"mdat" => self.whole(head, MP4_MDAT_MAX, Self::mdat),

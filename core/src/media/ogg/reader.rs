@@ -107,8 +107,10 @@ impl OggReader {
             match find(self.input.pending()) {
                 Found::Page { len } => self.read(len),
                 Found::No => self.scan(),
-                Found::Short if self.ended => return self.rest(),
-                Found::Short => return None,
+                Found::Short if !self.ended => return None,
+                // Nothing completes what is pending; whole pages may be hidden in it.
+                Found::Short if self.input.pending().len() > 1 => self.scan(),
+                Found::Short => return self.rest(),
             }
         }
     }
@@ -131,8 +133,6 @@ impl OggReader {
             Sync::Lost { since } => since,
             Sync::Locked => self.input.at(),
         };
-        // A page cut short may hide whole ones behind a false start; the take is over, so they
-        // are counted as lost rather than searched.
         self.input.advance(self.input.pending().len());
         self.sync = Sync::Locked;
         let bytes = self.input.at() - since;

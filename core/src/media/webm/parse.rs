@@ -23,7 +23,9 @@ const BLOCK_HEADER_LEN: usize = 4;
 const CLUSTER_VOID_MAX: u64 = 256;
 /// A block that is further from the one before of its track must be followed by another element.
 const BLOCK_JUMP_NS: i64 = NS_PER_S;
-/// The same, backward.
+/// A larger block must be followed by another element too, bytes: a wrong size would hide seconds.
+const BLOCK_SMALL: usize = 256 * 1024;
+/// A block that is further back in its cluster belongs to another one, whose head vanished.
 const BLOCK_JUMP_BACK_NS: i64 = NS_PER_S / 2;
 const FLAG_KEYFRAME: u8 = 0x80;
 const FLAGS_KEPT: u8 = 0x0F;
@@ -65,7 +67,7 @@ struct Lane {
     number: u64,
     is_audio: bool,
     is_opus: bool,
-    /// Timestamp of its last block, nanoseconds.
+    /// Timestamp of its last block in the present cluster, nanoseconds.
     last_ns: Option<i64>,
 }
 
@@ -138,8 +140,16 @@ impl Parser {
             match self.step() {
                 Step::Emit(event) => return Some(event),
                 Step::Again => {}
-                Step::Starved if self.ended => return self.rest(),
-                Step::Starved => return None,
+                Step::Starved if !self.ended => return None,
+                // Nothing completes what is pending. If its size was wrong, whole clusters may
+                // be hidden in it.
+                Step::Starved if self.input.pending().len() > 1 => match self.state {
+                    State::Lost { .. } => self.input.advance(1),
+                    State::Element(_) | State::Skipping { .. } => {
+                        self.lose();
+                    }
+                },
+                Step::Starved => return self.rest(),
             }
         }
     }
@@ -313,6 +323,9 @@ impl Parser {
             .accept(ticks, self.scale_ns, 0)
             .ok_or(Malformed)?;
         self.state = State::Element(Place::Cluster { ticks });
+        for lane in &mut self.lanes {
+            lane.last_ns = None;
+        }
         Ok(Some(Event::ClusterStart { at }))
     }
 
@@ -337,7 +350,8 @@ impl Parser {
     }
 
     /// Whether a block can be believed. Where bytes vanished without notice, payload is read as a
-    /// timestamp; such a block is not followed by an element, so one that jumps has to be.
+    /// timestamp or size; such a block is not followed by an element, so one that jumps ahead or is
+    /// very large has to be.
     fn credit(&self, head: Head, ticks: i64, lane: Lane) -> Candidate {
         let bytes = self.input.pending();
         let Some(relative) = bytes.get(head.len + 1..head.len + 3) else {
@@ -348,8 +362,8 @@ impl Parser {
         let relative = i64::from(i16::from_be_bytes([relative[0], relative[1]]));
         let ts_ns = cluster_ns.saturating_add(relative.saturating_mul(scale_ns));
         let jump_ns = ts_ns.saturating_sub(lane.last_ns.unwrap_or(cluster_ns));
-        if (-BLOCK_JUMP_BACK_NS..=BLOCK_JUMP_NS).contains(&jump_ns) {
-            return Candidate::Believable;
+        if jump_ns < -BLOCK_JUMP_BACK_NS {
+            return Candidate::No;
         }
         let size = match head.size {
             Size::Known(size) => usize::try_from(size).ok(),
@@ -358,6 +372,9 @@ impl Parser {
         let Some(size) = size.filter(|size| *size <= lane.block_max()) else {
             return Candidate::No;
         };
+        if jump_ns <= BLOCK_JUMP_NS && size <= BLOCK_SMALL {
+            return Candidate::Believable;
+        }
         let Some(next) = bytes.get(head.len + size..) else {
             return Candidate::Short;
         };

@@ -208,7 +208,7 @@ impl Fragments {
         });
         let mut out = ftyp()?;
         out.extend(moov(boxes.collect(), created_unix_ms)?);
-        self.pad(out, self.reserved)
+        pad(out, self.reserved)
     }
 
     /// The header of the finished file and the `moov` behind its body.
@@ -218,7 +218,7 @@ impl Fragments {
         created_unix_ms: i64,
     ) -> Result<(Vec<u8>, Vec<u8>), MuxError> {
         self.close()?;
-        let mut header = self.pad(ftyp()?, self.reserved - LARGE_BOX_HEAD)?;
+        let mut header = pad(ftyp()?, self.reserved - LARGE_BOX_HEAD)?;
         header.extend_from_slice(&[0, 0, 0, 1]);
         header.extend_from_slice(b"mdat");
         header.extend_from_slice(&(LARGE_BOX_HEAD as u64 + self.len).to_be_bytes());
@@ -237,16 +237,6 @@ impl Fragments {
         let boxes = boxes.filter(|of| of.samples.as_ref().is_some_and(|all| all.count() > 0));
         let tail = moov(boxes.collect(), created_unix_ms)?;
         Ok((header, tail))
-    }
-
-    fn pad(&self, mut out: Vec<u8>, to: usize) -> Result<Vec<u8>, MuxError> {
-        let rest = to.checked_sub(out.len()).filter(|rest| *rest >= BOX_HEAD);
-        let rest = rest.ok_or(MuxError::HeaderTooLarge)?;
-        let size = u32::try_from(rest).map_err(|_| MuxError::HeaderTooLarge)?;
-        out.extend_from_slice(&size.to_be_bytes());
-        out.extend_from_slice(b"free");
-        out.resize(to, 0);
-        Ok(out)
     }
 }
 
@@ -307,4 +297,15 @@ fn timescale(track: &Track) -> u32 {
         } => rate,
         TrackKind::Audio { .. } | TrackKind::Video { .. } | TrackKind::Other => VIDEO_TIMESCALE,
     }
+}
+
+/// Appends a `free` box up to a length.
+fn pad(mut out: Vec<u8>, to: usize) -> Result<Vec<u8>, MuxError> {
+    let rest = to.checked_sub(out.len()).filter(|rest| *rest >= BOX_HEAD);
+    let rest = rest.ok_or(MuxError::HeaderTooLarge)?;
+    let size = u32::try_from(rest).map_err(|_| MuxError::HeaderTooLarge)?;
+    out.extend_from_slice(&size.to_be_bytes());
+    out.extend_from_slice(b"free");
+    out.resize(to, 0);
+    Ok(out)
 }
