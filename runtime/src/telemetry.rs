@@ -3,7 +3,7 @@
 //! Owns their set-up, once per process; must never be called by a library or a test.
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use std::sync::OnceLock;
+use std::{io::IsTerminal as _, sync::OnceLock};
 use tracing_subscriber::{EnvFilter, fmt};
 
 static PROMETHEUS: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -28,7 +28,11 @@ pub enum LogFormat {
 pub fn init(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,sea_orm=warn,h2=warn"));
-    let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let ansi = std::io::stderr().is_terminal();
+    let log = fmt()
+        .with_env_filter(filter)
+        .with_ansi(ansi)
+        .with_writer(std::io::stderr);
     let installed = match format {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),
