@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "aircheck", version, propagate_version = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {
-    /// How log lines are written to standard error; RUST_LOG says which
+    /// How log lines are written to standard error; `RUST_LOG` says which
     #[arg(
         long,
         global = true,

@@ -89,6 +89,10 @@ pub(crate) enum Loss {
 }
 
 impl Loss {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "it is what `map_err` hands over"
+    )]
     pub(super) fn retry(why: impl ToString) -> Self {
         Self::Retry {
             why: why.to_string(),

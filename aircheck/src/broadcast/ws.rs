@@ -312,9 +312,10 @@ fn heard(
 
 /// What a close means: the close code decides, the error before it explains.
 fn closed(code: Option<u16>, fault: Option<Fault>) -> Loss {
+    // 1011 stands for every fault of the server's, and says nothing about the next attempt.
     let known = Code::ALL
         .into_iter()
-        .find(|known| Some(known.close_code()) == code);
+        .find(|known| Some(known.close_code()) == code && code != Some(1011));
     match (fault, known) {
         (Some(fault), _) => fault.into(),
         (None, Some(known)) => Fault::new(known, "the server closed").into(),
@@ -377,7 +378,7 @@ mod tests {
         let body = br#"{"error":{"code":"AC_UNAUTHENTICATED","message":"no token"}}"#;
         match refused(StatusCode::UNAUTHORIZED, Some(body)) {
             Loss::Refused(fault) => {
-                assert_eq!(fault, Fault::new(Code::Unauthenticated, "no token"))
+                assert_eq!(fault, Fault::new(Code::Unauthenticated, "no token"));
             }
             Loss::Retry { why, .. } => panic!("{why}"),
         }

@@ -16,8 +16,12 @@ Archivers do this at start, too. Several processes may do so at once.
 Example:
   aircheck migrate --database-url postgres://aircheck@db/aircheck")]
 pub(crate) struct Migrate {
-    /// Database: sqlite://path?mode=rwc or postgres://user:password@host/name
-    #[arg(long, env = "AIRCHECK_DATABASE_URL", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "AIRCHECK_DATABASE_URL",
+        hide_env_values = true,
+        help = "Database: sqlite://path?mode=rwc or postgres://user:password@host/name"
+    )]
     database_url: Secret,
 }
 

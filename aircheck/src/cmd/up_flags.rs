@@ -56,8 +56,12 @@ pub(crate) struct Up {
 /// Where rows and objects go.
 #[derive(Args, Debug)]
 pub(crate) struct StoreFlags {
-    /// Database: sqlite://path?mode=rwc or postgres://user:password@host/name
-    #[arg(long, env = "AIRCHECK_DATABASE_URL", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "AIRCHECK_DATABASE_URL",
+        hide_env_values = true,
+        help = "Database: sqlite://path?mode=rwc or postgres://user:password@host/name"
+    )]
     database_url: Option<Secret>,
     /// S3 endpoint; without it, the built-in server
     #[arg(long, env = "AIRCHECK_S3_ENDPOINT")]

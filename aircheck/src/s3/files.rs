@@ -73,6 +73,13 @@ impl Object {
                 Ok(()) | Err(_) => {}
             }
         }
+        // Up to the bucket, as far as nothing else is in them.
+        let folders = self.data.ancestors().skip(1);
+        for folder in folders.take_while(|folder| folder.parent() != Some(&self.root)) {
+            if fs::remove_dir(folder).is_err() {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -176,6 +183,29 @@ mod tests {
             None
         );
         assert!(!paths[0].exists());
+    }
+
+    #[test]
+    fn an_object_goes_with_its_folders_but_not_with_its_neighbours() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let objects = ["a/b/one", "a/two"].map(|key| Object::new(dir.path(), "bucket", key));
+        fs::create_dir_all(dir.path().join("bucket/a/b")).expect("folders");
+        for object in &objects {
+            fs::write(&object.data, b"x").expect("write");
+            fs::write(&object.notes, b"{}").expect("write");
+            object.sync().expect("syncs");
+        }
+        objects[0].remove().expect("removes");
+        assert!(!dir.path().join("bucket/a/b").exists() && objects[1].data.exists());
+        objects[1].remove().expect("removes");
+        assert_eq!(
+            fs::read_dir(dir.path().join("bucket"))
+                .expect("bucket")
+                .count(),
+            0
+        );
+        assert_eq!(fs::read_dir(dir.path()).expect("root").count(), 1);
+        objects[1].remove().expect("nothing to do");
     }
 
     #[test]

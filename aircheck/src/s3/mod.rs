@@ -6,7 +6,7 @@ mod files;
 mod store;
 
 use aircheck_runtime::shutdown::Shutdown;
-use hyper::server::conn::http1;
+use hyper::{Request, Response, body::Incoming, server::conn::http1, service::Service};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use s3s::{
     auth::SimpleAuth,
@@ -15,7 +15,7 @@ use s3s::{
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    pin::pin,
+    pin::{Pin, pin},
     time::Duration,
 };
 use store::Store;
@@ -99,7 +99,7 @@ impl DevS3 {
 
     /// Serves until `shutdown`; requests under way may finish.
     pub(crate) async fn serve(self, listener: TcpListener, shutdown: Shutdown) {
-        let connections = TaskTracker::new();
+        let (connections, requests) = (TaskTracker::new(), TaskTracker::new());
         loop {
             let accepted = tokio::select! {
                 () = shutdown.triggered() => break,
@@ -107,7 +107,11 @@ impl DevS3 {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let connection = serve_connection(stream, self.0.clone(), shutdown.clone());
+                    let service = Requests {
+                        service: self.0.clone(),
+                        tasks: requests.clone(),
+                    };
+                    let connection = serve_connection(stream, service, shutdown.clone());
                     connections.spawn(connection);
                 }
                 Err(error) => {
@@ -117,7 +121,12 @@ impl DevS3 {
             }
         }
         connections.close();
-        if timeout(FINISH_DEADLINE, connections.wait()).await.is_err() {
+        requests.close();
+        let ended = async {
+            connections.wait().await;
+            requests.wait().await;
+        };
+        if timeout(FINISH_DEADLINE, ended).await.is_err() {
             tracing::warn!(
                 connections = connections.len(),
                 "requests to S3 did not end in time"
@@ -136,7 +145,29 @@ fn is_bucket(name: &str) -> bool {
         && !name.contains("..")
 }
 
-async fn serve_connection(stream: TcpStream, service: S3Service, shutdown: Shutdown) {
+/// Runs every request in a task of its own: a client that hangs up in the middle of a Complete must
+/// not leave it half done, as it would with the connection's task.
+#[derive(Clone)]
+struct Requests {
+    service: S3Service,
+    tasks: TaskTracker,
+}
+
+impl Service<Request<Incoming>> for Requests {
+    type Response = Response<s3s::Body>;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let service = self.service.clone();
+        let task = self
+            .tasks
+            .spawn(async move { Service::call(&service, request).await });
+        Box::pin(async move { Ok(task.await??) })
+    }
+}
+
+async fn serve_connection(stream: TcpStream, service: Requests, shutdown: Shutdown) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "serve without TCP_NODELAY");
     }

@@ -203,7 +203,11 @@ impl S3 for Store {
     }
 
     async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
-        self.inner.delete_object(req).await
+        let object = self.object(&req.input.bucket, &req.input.key);
+        let response = self.inner.delete_object(req).await?;
+        // s3s-fs leaves its notes behind, and the folders.
+        blocking(move || object.remove()).await?;
+        Ok(response)
     }
 
     async fn delete_objects(

@@ -154,7 +154,7 @@ impl Partial {
                 .wanted
                 .parent()
                 .filter(|dir| !dir.as_os_str().is_empty());
-            File::open(dir.unwrap_or(Path::new(".")))
+            File::open(dir.unwrap_or_else(|| Path::new(".")))
                 .await?
                 .sync_all()
                 .await
