@@ -22,6 +22,7 @@ const PIECE: usize = 4_900;
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let seconds: u32 = args.next().map_or(Ok(10_800), |text| text.parse())?;
+    let dir = args.next();
     let take = take(seconds);
     let mib = take.len() as f64 / (1024.0 * 1024.0);
     println!("take: {seconds} s, {mib:.1} MiB");
@@ -32,10 +33,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         wall_ms: 0,
         container: Container::WebM,
     })?;
-    let mut body = Vec::with_capacity(take.len());
+    // A session uploads the body as it grows; only for a comparison is it kept.
+    let mut body = Vec::new();
     for piece in take.chunks(PIECE) {
         muxer.push(piece)?;
-        body.extend_from_slice(&muxer.take_body());
+        let closed = muxer.take_body();
+        if !closed.is_empty() {
+            body.push(closed);
+        }
+        if dir.is_none() {
+            body.clear();
+        }
     }
     let live = start.elapsed();
     let start = Instant::now();
@@ -51,13 +59,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     println!("file:   {} bytes, {} ms", end.total_bytes, end.duration_ms);
 
-    if let Some(dir) = args.next() {
+    if let Some(dir) = dir {
         std::fs::create_dir_all(&dir)?;
         std::fs::write(format!("{dir}/take.webm"), &take)?;
         let mut file = std::fs::File::create(format!("{dir}/archive.webm"))?;
-        for part in [&end.header[..], &body, &end.tail] {
+        file.write_all(&end.header)?;
+        for part in &body {
             file.write_all(part)?;
         }
+        file.write_all(&end.tail)?;
     }
     Ok(())
 }

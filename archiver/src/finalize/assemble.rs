@@ -189,7 +189,7 @@ impl<'a> Archive<'a> {
         self.record(object.clone()).await?;
         let parts = upload
             .parts(&begun, &mut reader, first, part_bytes, |sent| {
-                self.tell(sent)
+                self.tell(sent);
             })
             .await?;
         let Some(parts) = parts else {
