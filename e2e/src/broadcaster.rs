@@ -86,7 +86,11 @@ impl Broadcaster {
     pub async fn live(server: SocketAddr, show: &str, capture: Capture) -> Self {
         let mut broadcaster = Self::new(server, show, capture);
         let ready = broadcaster.connect().await.expect("a new show goes live");
-        assert_eq!((&ready["offset"], &ready["resumed"]), (&json!(0), &json!(false)), "{ready}");
+        assert_eq!(
+            (&ready["offset"], &ready["resumed"]),
+            (&json!(0), &json!(false)),
+            "{ready}"
+        );
         broadcaster
     }
 
@@ -107,11 +111,20 @@ impl Broadcaster {
         let query = format!("?show_id={}", self.show);
         let mut socket = match Socket::open(self.server, &query, Some(SUBPROTOCOL)).await {
             Ok(socket) => socket,
-            Err(Refused::Unreachable(_)) => return Err(Ended { close: crate::socket::ABNORMAL, error: None }),
-            Err(refused) => panic!("the upgrade to {SUBPROTOCOL} is always accepted, but: {refused:?}"),
+            Err(Refused::Unreachable(_)) => {
+                return Err(Ended {
+                    close: crate::socket::ABNORMAL,
+                    error: None,
+                });
+            }
+            Err(refused) => {
+                panic!("the upgrade to {SUBPROTOCOL} is always accepted, but: {refused:?}")
+            }
         };
         let take = json!({"id": self.take, "mime": self.capture.mime, "first": self.acked, "next": self.sent});
-        socket.text(json!({"type": "hello", "session": self.session, "take": take}).to_string()).await;
+        socket
+            .text(json!({"type": "hello", "session": self.session, "take": take}).to_string())
+            .await;
         self.socket = Some(socket);
         let mut ready = self.next().await?;
         while ready["type"] == "error" {
@@ -126,19 +139,34 @@ impl Broadcaster {
         assert_eq!(ready["type"], "ready", "{ready}");
         assert_eq!(ready["show_id"], json!(self.show), "{ready}");
         assert_eq!(ready["take"], json!(self.take), "{ready}");
-        let session = ready["session"].as_str().expect("ready names the session").to_owned();
+        let session = ready["session"]
+            .as_str()
+            .expect("ready names the session")
+            .to_owned();
         let epoch = ready["epoch"].as_u64().expect("ready has an epoch");
         let offset = ready["offset"].as_u64().expect("ready has an offset");
         let largest = self.capture.chunks().map(|chunk| chunk.len() as u64).max();
         assert!(ready["max_frame"].as_u64() >= largest, "{ready}");
         if self.session.as_ref() == Some(&session) {
-            assert!(epoch > self.epoch, "epochs rise: {} then {ready}", self.epoch);
-            assert!(offset >= self.acked, "what was acknowledged ({}) is never asked for again: {ready}", self.acked);
+            assert!(
+                epoch > self.epoch,
+                "epochs rise: {} then {ready}",
+                self.epoch
+            );
+            assert!(
+                offset >= self.acked,
+                "what was acknowledged ({}) is never asked for again: {ready}",
+                self.acked
+            );
         } else {
             self.acked = 0;
             self.archived = 0;
         }
-        assert!(offset <= self.sent as u64, "{} bytes were sent, but {ready}", self.sent);
+        assert!(
+            offset <= self.sent as u64,
+            "{} bytes were sent, but {ready}",
+            self.sent
+        );
         self.position = usize::try_from(offset).expect("an offset fits");
         (self.session, self.epoch) = (Some(session), epoch);
         self.connections += 1;
@@ -175,7 +203,11 @@ impl Broadcaster {
         (self.position, self.sent, self.acked, self.archived) = (0, 0, 0, 0);
         self.say(json!({"type": "take", "take": take})).await;
         let ready = self.next_of("ready").await?;
-        assert_eq!((&ready["take"], &ready["offset"]), (&json!(id), &json!(0)), "{ready}");
+        assert_eq!(
+            (&ready["take"], &ready["offset"]),
+            (&json!(id), &json!(0)),
+            "{ready}"
+        );
         Ok(ready)
     }
 
@@ -185,7 +217,9 @@ impl Broadcaster {
     /// If the connection ends.
     pub async fn send_to(&mut self, offset: usize) -> Result<(), Ended> {
         while self.position < offset {
-            let Some(chunk) = self.capture.chunk_at(self.position) else { break };
+            let Some(chunk) = self.capture.chunk_at(self.position) else {
+                break;
+            };
             self.position += chunk.len();
             self.sent = self.sent.max(self.position);
             self.socket_mut().binary(chunk).await;
@@ -262,7 +296,7 @@ impl Broadcaster {
                     assert_eq!(closed.close, 1000, "the end is followed by a clean close");
                     return Ok(message["recording"].clone());
                 }
-                Some("finalizing" | "state") => {}
+                Some("finalizing" | "state" | "error") => {}
                 _ => panic!("not what follows stop: {message}"),
             }
         }
@@ -316,7 +350,9 @@ impl Broadcaster {
     async fn is_active(&self) -> bool {
         let path = format!("/api/stream/status?show_id={}", self.show);
         eventually(HEALED, "the status of the show", || async {
-            let answer = http::get(self.server, &path).await.map_err(|error| error.to_string())?;
+            let answer = http::get(self.server, &path)
+                .await
+                .map_err(|error| error.to_string())?;
             match answer.status {
                 200 => Ok(answer.json()["active"] == true),
                 status => Err(format!("status {status}: {:?}", answer.body)),
@@ -353,11 +389,16 @@ impl Broadcaster {
             Heard::Text(text) => text,
             Heard::Closed(close) => {
                 self.socket = None;
-                let error = self.heard.last().filter(|last| last["type"] == "error").cloned();
+                let error = self
+                    .heard
+                    .last()
+                    .filter(|last| last["type"] == "error")
+                    .cloned();
                 return Err(Ended { close, error });
             }
         };
-        let message: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let message: Value =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
         if message["type"] != "ack" {
             return Ok(Some(message));
         }
@@ -365,11 +406,27 @@ impl Broadcaster {
             // Of the take before, on its way when this one began.
             return Ok(None);
         }
-        let field = |name: &str| message[name].as_u64().unwrap_or_else(|| panic!("{name} in {message}"));
+        let field = |name: &str| {
+            message[name]
+                .as_u64()
+                .unwrap_or_else(|| panic!("{name} in {message}"))
+        };
         let (offset, archived) = (field("offset"), field("archived"));
-        assert!(offset >= self.acked, "acks never go back: {} then {message}", self.acked);
-        assert!(offset <= self.sent as u64, "{} bytes were sent, but {message}", self.sent);
-        assert!(archived >= self.archived && archived <= offset, "{} then {message}", self.archived);
+        assert!(
+            offset >= self.acked,
+            "acks never go back: {} then {message}",
+            self.acked
+        );
+        assert!(
+            offset <= self.sent as u64,
+            "{} bytes were sent, but {message}",
+            self.sent
+        );
+        assert!(
+            archived >= self.archived && archived <= offset,
+            "{} then {message}",
+            self.archived
+        );
         (self.acked, self.archived) = (offset, archived);
         Ok(None)
     }

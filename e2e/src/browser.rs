@@ -22,16 +22,27 @@ pub fn folder() -> PathBuf {
 /// If the driver can't run, or saw something that was not as promised.
 pub async fn live(server: SocketAddr, show: &str) -> Value {
     let packages = folder().join("node_modules");
-    assert!(packages.exists(), "{} is missing: run `npm ci` there first", packages.display());
+    assert!(
+        packages.exists(),
+        "{} is missing: run `npm ci` there first",
+        packages.display()
+    );
     let mut command = Command::new("node");
     command
         .arg("live.mjs")
         .args([format!("http://{server}"), show.to_owned()])
         .current_dir(folder())
         .kill_on_drop(true);
-    let output = within(DEADLINE, "the browser's run", command.output()).await.expect("run node");
-    let (said, complaints) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "the browser saw: {said}\n{complaints}");
+    let output = within(DEADLINE, "the browser's run", command.output())
+        .await
+        .expect("run node");
+    let (said, complaints) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        output.status.success(),
+        "the browser saw: {said}\n{complaints}"
+    );
     serde_json::from_str(said.trim()).unwrap_or_else(|error| panic!("{error}: {said}"))
 }

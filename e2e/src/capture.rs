@@ -43,8 +43,15 @@ impl Capture {
             })
             .filter(|&end| end > 0)
             .collect();
-        assert_eq!(ends.last(), Some(&bytes.len()), "the chunks of {name} make up its bytes");
-        let mime = notes["mimeType"].as_str().expect("a capture has a type").to_owned();
+        assert_eq!(
+            ends.last(),
+            Some(&bytes.len()),
+            "the chunks of {name} make up its bytes"
+        );
+        let mime = notes["mimeType"]
+            .as_str()
+            .expect("a capture has a type")
+            .to_owned();
         Self { bytes, ends, mime }
     }
 
@@ -66,7 +73,11 @@ impl Capture {
         let count = self.ends.iter().take_while(|&&end| end < bytes).count() + 1;
         let ends: Vec<usize> = self.ends.iter().take(count).copied().collect();
         let len = ends.last().copied().unwrap_or_default();
-        Self { bytes: self.bytes.slice(..len), ends, mime: self.mime.clone() }
+        Self {
+            bytes: self.bytes.slice(..len),
+            ends,
+            mime: self.mime.clone(),
+        }
     }
 
     /// The chunk that begins at `offset`, or what is left of the one around it.
@@ -79,6 +90,8 @@ impl Capture {
     /// The chunks in order.
     pub fn chunks(&self) -> impl Iterator<Item = Bytes> + '_ {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, &end)| self.bytes.slice(start..end))
+        starts
+            .zip(&self.ends)
+            .map(|(start, &end)| self.bytes.slice(start..end))
     }
 }

@@ -8,8 +8,9 @@ use crate::{
     capture::Capture,
     http::{self, Answer},
     postgres::Postgres,
-    process::{Process, Readiness, aircheck},
+    process::Process,
     s3::Bucket,
+    services::{Addresses, Plan, UP},
     wait::SOON,
 };
 use bytes::Bytes;
@@ -26,20 +27,6 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Name of the process that is everything.
-pub const UP: &str = "up";
-/// Name of the gateway's process.
-pub const GATEWAY: &str = "gateway";
-/// Name of the ingest's process.
-pub const INGEST: &str = "ingest";
-/// Name of the archiver's process.
-pub const ARCHIVER: &str = "archiver";
-/// Name of the S3 server's process.
-pub const S3: &str = "s3-dev";
-
-const BUCKET: &str = "aircheck";
-const ACCESS_KEY: &str = "e2e-access-key";
-const SECRET_KEY: &str = "e2e-secret-key";
 /// Below the range from which kernels take ports for outgoing connections: a port of ours is still
 /// free when its process comes back.
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
@@ -75,10 +62,8 @@ pub struct Cluster {
     pub web: SocketAddr,
     /// gRPC of the ingest.
     pub ingest: SocketAddr,
-    /// gRPC of the archiver.
-    pub archiver: SocketAddr,
-    /// `/metrics` of ingest and archiver; in one process, of everything.
-    pub metrics: Vec<SocketAddr>,
+    /// Readiness and metrics of every service; in one process, of everything.
+    pub ops: Vec<SocketAddr>,
     bucket: PathBuf,
     announced: Vec<String>,
     // Last: the processes must be dead before their files go.
@@ -96,99 +81,57 @@ impl Cluster {
     /// As [`Cluster::up`], to be started by the test.
     #[must_use]
     pub fn up_unstarted(settings: &[(&str, &str)]) -> Self {
-        let folder = folder();
-        let data = folder.path().join("data");
-        let [web, ingest, archiver, s3] = std::array::from_fn(|_| free_address());
-        let up = Process::new(UP, aircheck(), Readiness::Readyz(web), folder.path())
-            .arguments([UP, "--data-dir"])
-            .arguments([&data])
-            .arguments(["--listen".to_owned(), web.to_string()])
-            .arguments(["--ingest-listen".to_owned(), ingest.to_string()])
-            .arguments(["--archiver-listen".to_owned(), archiver.to_string()])
-            .arguments(["--s3-listen".to_owned(), s3.to_string()])
-            .environment(&[("AIRCHECK_LOG_FORMAT", "json")])
-            .environment(settings);
-        Self {
-            processes: vec![up],
-            postgres: None,
-            web,
-            ingest,
-            archiver,
-            metrics: vec![web],
-            bucket: data.join("objects"),
-            announced: Vec::new(),
-            folder,
-        }
+        let (folder, at) = (folder(), addresses());
+        let plan = Plan {
+            folder: folder.path(),
+            at,
+            settings,
+        };
+        let bucket = folder.path().join("data/objects");
+        Self::of(vec![plan.up()], at, bucket, None, folder)
     }
 
     /// Gateway, ingest, archiver and S3 as processes of their own, and a real PostgreSQL.
     pub async fn split(settings: &[(&str, &str)]) -> Self {
-        let folder = folder();
-        let [web, ingest, ingest_ops, archiver, archiver_ops, s3, database] =
-            std::array::from_fn(|_| free_address());
-        let postgres = Postgres::start(folder.path(), database).await;
-        let (at, url) = (folder.path(), |address: SocketAddr| format!("http://{address}"));
-        let spawned = |name: &str, readiness| {
-            Process::new(name, aircheck(), readiness, at)
-                .arguments([name])
-                .environment(&[
-                    ("AIRCHECK_LOG_FORMAT", "json"),
-                    ("AIRCHECK_S3_ACCESS_KEY_ID", ACCESS_KEY),
-                    ("AIRCHECK_S3_SECRET_ACCESS_KEY", SECRET_KEY),
-                ])
-                .environment(settings)
+        let (folder, at) = (folder(), addresses());
+        let postgres = Postgres::start(folder.path(), free_address()).await;
+        let plan = Plan {
+            folder: folder.path(),
+            at,
+            settings,
         };
-        let bucket = at.join("objects");
-        let s3_dev = spawned(S3, Readiness::Accepts(s3))
-            .arguments(["--listen".to_owned(), s3.to_string(), "--bucket".to_owned(), BUCKET.to_owned()])
-            .arguments([Path::new("--data-dir"), &bucket]);
-        let archiver_process = spawned(ARCHIVER, Readiness::Readyz(archiver_ops)).arguments([
-            "--listen".to_owned(),
-            archiver.to_string(),
-            "--http-listen".to_owned(),
-            archiver_ops.to_string(),
-            "--database-url".to_owned(),
-            postgres.url(),
-            "--s3-endpoint".to_owned(),
-            url(s3),
-            "--s3-bucket".to_owned(),
-            BUCKET.to_owned(),
-        ]);
-        let ingest_process = spawned(INGEST, Readiness::Readyz(ingest_ops))
-            .arguments([
-                "--listen".to_owned(),
-                ingest.to_string(),
-                "--http-listen".to_owned(),
-                ingest_ops.to_string(),
-                "--advertise".to_owned(),
-                url(ingest),
-                "--archiver".to_owned(),
-                url(archiver),
-            ])
-            .arguments([Path::new("--spool-dir"), &at.join("spool")]);
-        let gateway = spawned(GATEWAY, Readiness::Readyz(web)).arguments([
-            "--listen".to_owned(),
-            web.to_string(),
-            "--ingest".to_owned(),
-            url(ingest),
-            "--archiver".to_owned(),
-            url(archiver),
-        ]);
-        let mut cluster = Self {
-            processes: vec![s3_dev, archiver_process, ingest_process, gateway],
-            postgres: Some(postgres),
-            web,
-            ingest,
-            archiver,
-            metrics: vec![web, ingest_ops, archiver_ops],
+        let bucket = folder.path().join("objects");
+        let mut cluster = Self::of(
+            plan.split(&postgres.url()),
+            at,
             bucket,
-            announced: Vec::new(),
+            Some(postgres),
             folder,
-        };
+        );
+        cluster.ops.extend([at.ingest_ops, at.archiver_ops]);
         for process in &mut cluster.processes {
             process.start().await;
         }
         cluster
+    }
+
+    fn of(
+        processes: Vec<Process>,
+        at: Addresses,
+        bucket: PathBuf,
+        postgres: Option<Postgres>,
+        folder: TempDir,
+    ) -> Self {
+        Self {
+            processes,
+            postgres,
+            web: at.web,
+            ingest: at.ingest,
+            ops: vec![at.web],
+            bucket,
+            announced: Vec::new(),
+            folder,
+        }
     }
 
     /// The process of that name.
@@ -196,14 +139,20 @@ impl Cluster {
     /// # Panics
     /// If there is none.
     pub fn process(&mut self, name: &str) -> &mut Process {
-        let found = self.processes.iter_mut().find(|process| process.name() == name);
+        let found = self
+            .processes
+            .iter_mut()
+            .find(|process| process.name() == name);
         found.unwrap_or_else(|| panic!("no process {name}"))
     }
 
     /// Names of all processes.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.processes.iter().map(|process| process.name().to_owned()).collect()
+        self.processes
+            .iter()
+            .map(|process| process.name().to_owned())
+            .collect()
     }
 
     /// The folder of everything.
@@ -220,7 +169,8 @@ impl Cluster {
 
     /// Announces that ERROR lines with these words are no fault: the test provokes them.
     pub fn expect_errors(&mut self, words: &[&str]) {
-        self.announced.extend(words.iter().map(|words| (*words).to_owned()));
+        self.announced
+            .extend(words.iter().map(|words| (*words).to_owned()));
     }
 
     /// `GET`.
@@ -250,7 +200,9 @@ impl Cluster {
 
     /// Status of a show.
     pub async fn status(&self, show: &str) -> Value {
-        self.get(&format!("/api/stream/status?show_id={show}")).await.ok()
+        self.get(&format!("/api/stream/status?show_id={show}"))
+            .await
+            .ok()
     }
 
     /// Recordings of a show, newest first.
@@ -258,8 +210,14 @@ impl Cluster {
     /// # Panics
     /// If the answer has another shape.
     pub async fn recordings(&self, show: &str) -> Vec<Value> {
-        let page = self.get(&format!("/api/shows/{show}/recordings")).await.ok();
-        page["items"].as_array().unwrap_or_else(|| panic!("items in {page}")).clone()
+        let page = self
+            .get(&format!("/api/shows/{show}/recordings"))
+            .await
+            .ok();
+        page["items"]
+            .as_array()
+            .unwrap_or_else(|| panic!("items in {page}"))
+            .clone()
     }
 
     /// A broadcaster that is live with `capture`.
@@ -273,21 +231,37 @@ impl Cluster {
     }
 
     fn unannounced(&self) -> Vec<String> {
-        let is_announced = |line: &str| self.announced.iter().any(|words| line.contains(words.as_str()));
+        let is_announced = |line: &str| {
+            self.announced
+                .iter()
+                .any(|words| line.contains(words.as_str()))
+        };
         let lines = self.processes.iter().flat_map(|process| {
             let of = |line: &str| format!("{}: {line}", process.name());
-            process.log().lines().filter(|line| is_error(line)).map(of).collect::<Vec<_>>()
+            process
+                .log()
+                .lines()
+                .filter(|line| is_error(line))
+                .map(of)
+                .collect::<Vec<_>>()
         });
         lines.filter(|line| !is_announced(line)).collect()
     }
 
-    #[expect(clippy::print_stderr, reason = "logs belong into the output of a failed test")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "logs belong into the output of a failed test"
+    )]
     fn show_logs(&self) {
         for process in &self.processes {
             let log = process.log();
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
-            eprintln!("--- log of {} ({} lines)\n{tail}", process.name(), lines.len());
+            eprintln!(
+                "--- log of {} ({} lines)\n{tail}",
+                process.name(),
+                lines.len()
+            );
         }
     }
 }
@@ -301,13 +275,27 @@ impl Drop for Cluster {
         let unannounced = self.unannounced();
         if !unannounced.is_empty() {
             self.show_logs();
-            panic!("errors in the logs that nobody announced:\n{}", unannounced.join("\n"));
+            panic!(
+                "errors in the logs that nobody announced:\n{}",
+                unannounced.join("\n")
+            );
         }
     }
 }
 
 fn is_error(line: &str) -> bool {
     line.contains(r#""level":"ERROR""#) || line.contains(" ERROR ") || line.contains("panicked at")
+}
+
+fn addresses() -> Addresses {
+    Addresses {
+        web: free_address(),
+        ingest: free_address(),
+        ingest_ops: free_address(),
+        archiver: free_address(),
+        archiver_ops: free_address(),
+        s3: free_address(),
+    }
 }
 
 fn folder() -> TempDir {
@@ -335,7 +323,8 @@ mod tests {
 
     #[test]
     fn addresses_are_given_to_one_owner_only() {
-        let addresses: HashSet<SocketAddr> = std::iter::repeat_with(free_address).take(50).collect();
+        let addresses: HashSet<SocketAddr> =
+            std::iter::repeat_with(free_address).take(50).collect();
         assert_eq!(addresses.len(), 50);
     }
 }

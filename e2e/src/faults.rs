@@ -43,10 +43,18 @@ impl SmallDisk {
     pub fn mount(at: &Path, bytes: u64) -> Option<Self> {
         fs::create_dir_all(at).expect("a folder to mount on");
         let options = CString::new(format!("size={bytes},mode=0755")).expect("no zero in options");
-        match mount("tmpfs", at, "tmpfs", MountFlags::empty(), Some(options.as_c_str())) {
+        match mount(
+            "tmpfs",
+            at,
+            "tmpfs",
+            MountFlags::empty(),
+            Some(options.as_c_str()),
+        ) {
             Ok(()) => Some(Self(at.to_owned())),
             Err(error @ (Errno::PERM | Errno::ACCESS)) => {
-                skipped(&format!("mounting a small disk needs root in a namespace of its own: {error}"));
+                skipped(&format!(
+                    "mounting a small disk needs root in a namespace of its own: {error}"
+                ));
                 None
             }
             Err(error) => panic!("mount a tmpfs at {}: {error}", at.display()),
@@ -68,7 +76,11 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Whoever still has files open there may finish; the name is gone at once.
         let unmounted = unmount(&self.0, UnmountFlags::DETACH);
-        assert!(unmounted.is_ok() || std::thread::panicking(), "unmount {}", self.0.display());
+        assert!(
+            unmounted.is_ok() || std::thread::panicking(),
+            "unmount {}",
+            self.0.display()
+        );
     }
 }
 
@@ -79,7 +91,10 @@ pub fn is_root() -> bool {
 }
 
 /// Says in the test's output that a test did not run.
-#[expect(clippy::print_stderr, reason = "a skipped test must be seen by whoever reads the output")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a skipped test must be seen by whoever reads the output"
+)]
 pub fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
@@ -114,7 +129,9 @@ impl Proxy {
     /// If there is no port left.
     pub async fn before(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("a bound listener has an address");
+        let address = listener
+            .local_addr()
+            .expect("a bound listener has an address");
         let (weather, forecast) = watch::channel(Weather::Fine);
         let accepted = Arc::new(AtomicUsize::new(0));
         let count = accepted.clone();
@@ -124,7 +141,12 @@ impl Proxy {
                 tokio::spawn(carry(client, target, forecast.clone()));
             }
         });
-        Self { address, weather, accepted, accepting }
+        Self {
+            address,
+            weather,
+            accepted,
+            accepting,
+        }
     }
 
     /// Changes the weather, for all connections at once.
@@ -152,7 +174,9 @@ async fn carry(client: TcpStream, target: SocketAddr, weather: watch::Receiver<W
     if !zero_linger(&client) || *weather.borrow() == Weather::Cut {
         return;
     }
-    let Ok(server) = TcpStream::connect(target).await else { return };
+    let Ok(server) = TcpStream::connect(target).await else {
+        return;
+    };
     if !zero_linger(&server) {
         return;
     }
@@ -178,7 +202,11 @@ async fn forward(
 ) {
     let mut buffer = vec![0; PROXY_BUFFER];
     loop {
-        if weather.wait_for(|weather| *weather != Weather::Stalled).await.is_err() {
+        if weather
+            .wait_for(|weather| *weather != Weather::Stalled)
+            .await
+            .is_err()
+        {
             return;
         }
         let read = match from.read(&mut buffer).await {
@@ -186,7 +214,10 @@ async fn forward(
             Ok(read) => read,
         };
         // What came while the weather changed waits as well.
-        let now = weather.wait_for(|weather| *weather != Weather::Stalled).await.map(|weather| *weather);
+        let now = weather
+            .wait_for(|weather| *weather != Weather::Stalled)
+            .await
+            .map(|weather| *weather);
         match now {
             Ok(Weather::Mute) if is_answer => {}
             Ok(_) if to.write_all(&buffer[..read]).await.is_ok() => {}

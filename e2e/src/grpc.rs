@@ -5,7 +5,8 @@
 use crate::wait::soon;
 use aircheck_proto::ingest::{
     Chunk, Dialect, Open, PublishRequest, PublishResponse, Ready, Stop, Take,
-    ingest_service_client::IngestServiceClient, publish_request::Request, publish_response::Response,
+    ingest_service_client::IngestServiceClient, publish_request::Request,
+    publish_response::Response,
 };
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -19,7 +20,9 @@ use tonic::{Status, Streaming, transport::Channel};
 /// If it can't be reached.
 pub async fn ingest(address: SocketAddr) -> IngestServiceClient<Channel> {
     let client = IngestServiceClient::connect(format!("http://{address}"));
-    soon("the ingest accepts", client).await.expect("the ingest is there")
+    soon("the ingest accepts", client)
+        .await
+        .expect("the ingest is there")
 }
 
 /// A publication that is live.
@@ -40,9 +43,19 @@ impl Publisher {
     ///
     /// # Panics
     /// If the ingest can't be reached or answers something else first.
-    pub async fn open(ingest_address: SocketAddr, show: &str, user: &str, force: bool) -> Result<Self, Status> {
+    pub async fn open(
+        ingest_address: SocketAddr,
+        show: &str,
+        user: &str,
+        force: bool,
+    ) -> Result<Self, Status> {
         let (requests, receiver) = mpsc::channel(64);
-        let take = Take { id: format!("{user}-take"), mime: "audio/webm;codecs=opus".to_owned(), first: 0, next: 0 };
+        let take = Take {
+            id: format!("{user}-take"),
+            mime: "audio/webm;codecs=opus".to_owned(),
+            first: 0,
+            next: 0,
+        };
         let open = Open {
             show_id: show.to_owned(),
             user: user.to_owned(),
@@ -53,18 +66,31 @@ impl Publisher {
         };
         send(&requests, Request::Open(open)).await;
         let mut client = ingest(ingest_address).await;
-        let mut responses = soon("publish answers", client.publish(ReceiverStream::new(receiver))).await?.into_inner();
+        let mut responses = soon(
+            "publish answers",
+            client.publish(ReceiverStream::new(receiver)),
+        )
+        .await?
+        .into_inner();
         match soon("ready", responses.message()).await? {
-            Some(PublishResponse { response: Some(Response::Ready(ready)) }) => {
-                Ok(Self { requests, responses, offset: ready.offset, ready })
-            }
+            Some(PublishResponse {
+                response: Some(Response::Ready(ready)),
+            }) => Ok(Self {
+                requests,
+                responses,
+                offset: ready.offset,
+                ready,
+            }),
             other => panic!("the first response is ready, not {other:?}"),
         }
     }
 
     /// Sends media.
     pub async fn send(&mut self, data: Bytes) {
-        let chunk = Chunk { offset: self.offset, data };
+        let chunk = Chunk {
+            offset: self.offset,
+            data,
+        };
         self.offset += chunk.data.len() as u64;
         send(&self.requests, Request::Chunk(chunk)).await;
     }
@@ -94,8 +120,12 @@ impl Publisher {
     /// If the stream ends first.
     pub async fn acked(&mut self) {
         loop {
-            let message = soon("an ack", self.responses.message()).await.expect("the stream goes on");
-            if let Some(PublishResponse { response: Some(Response::Ack(ack)) }) = message
+            let message = soon("an ack", self.responses.message())
+                .await
+                .expect("the stream goes on");
+            if let Some(PublishResponse {
+                response: Some(Response::Ack(ack)),
+            }) = message
                 && ack.offset == self.offset
             {
                 return;
@@ -106,5 +136,11 @@ impl Publisher {
 
 async fn send(requests: &mpsc::Sender<PublishRequest>, request: Request) {
     // A stream that has ended says why when it is read.
-    drop(requests.send(PublishRequest { request: Some(request) }).await);
+    drop(
+        requests
+            .send(PublishRequest {
+                request: Some(request),
+            })
+            .await,
+    );
 }

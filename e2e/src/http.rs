@@ -29,7 +29,8 @@ impl Answer {
     /// If it is none.
     #[must_use]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
     }
 
     /// The body as JSON of an answer that must be 200.
@@ -50,14 +51,20 @@ impl Answer {
     pub fn error(&self) -> (u16, String) {
         let json = self.json();
         let field = |name: &str| json["error"][name].as_str().unwrap_or_default().to_owned();
-        assert!(!field("message").is_empty(), "an error has a message: {self:?}");
+        assert!(
+            !field("message").is_empty(),
+            "an error has a message: {self:?}"
+        );
         (self.status, field("code"))
     }
 
     /// A header's text, or nothing.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 }
 
@@ -65,9 +72,14 @@ impl Answer {
 ///
 /// # Errors
 /// If the server can't be reached or does not speak HTTP.
-pub async fn open(address: SocketAddr, request: Request<Full<Bytes>>) -> io::Result<Response<Incoming>> {
+pub async fn open(
+    address: SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> io::Result<Response<Incoming>> {
     let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
     // Ends by itself with the connection; its error comes out of the request as well.
     tokio::spawn(connection);
     sender.send_request(request).await.map_err(io::Error::other)
@@ -84,17 +96,28 @@ pub async fn request(
     headers: &[(&str, &str)],
     body: impl Into<Bytes>,
 ) -> io::Result<Answer> {
-    let mut builder = Request::builder().method(method).uri(path).header("host", address.to_string());
+    let mut builder = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", address.to_string());
     for (name, value) in headers {
         builder = builder.header(*name, *value);
     }
-    let request = builder.body(Full::new(body.into())).map_err(io::Error::other)?;
+    let request = builder
+        .body(Full::new(body.into()))
+        .map_err(io::Error::other)?;
     let exchange = async {
         let (head, body) = open(address, request).await?.into_parts();
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+        Ok(Answer {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body,
+        })
     };
-    timeout(SOON, exchange).await.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+    timeout(SOON, exchange)
+        .await
+        .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// `GET`.
@@ -110,10 +133,14 @@ pub async fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
 /// # Panics
 /// If the URL is not `http://IP:PORT/...`, or there is no answer.
 pub async fn get_url(url: &str, headers: &[(&str, &str)]) -> Answer {
-    let rest = url.strip_prefix("http://").unwrap_or_else(|| panic!("not plain HTTP: {url}"));
+    let rest = url
+        .strip_prefix("http://")
+        .unwrap_or_else(|| panic!("not plain HTTP: {url}"));
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let address = host.replace("localhost", "127.0.0.1");
-    let address: SocketAddr = address.parse().unwrap_or_else(|error| panic!("{url}: {error}"));
+    let address: SocketAddr = address
+        .parse()
+        .unwrap_or_else(|error| panic!("{url}: {error}"));
     let answer = request(address, "GET", &format!("/{path}"), headers, Bytes::new()).await;
     answer.unwrap_or_else(|error| panic!("GET {url}: {error}"))
 }

@@ -34,12 +34,21 @@ impl Listener {
     /// If the server can't be reached.
     pub async fn tune_in(server: SocketAddr, show: &str) -> Result<Self, (u16, String)> {
         let request = Request::get(format!("/live/{show}")).header("host", "radio");
-        let request = request.body(Full::new(Bytes::new())).expect("a valid request");
+        let request = request
+            .body(Full::new(Bytes::new()))
+            .expect("a valid request");
         let response = soon("the live branch answers", http::open(server, request)).await;
         let (head, mut body) = response.expect("the server is there").into_parts();
         if head.status != 200 {
-            let body = soon("a body", body.collect()).await.expect("a body").to_bytes();
-            let answer = http::Answer { status: head.status.as_u16(), headers: head.headers, body };
+            let body = soon("a body", body.collect())
+                .await
+                .expect("a body")
+                .to_bytes();
+            let answer = http::Answer {
+                status: head.status.as_u16(),
+                headers: head.headers,
+                body,
+            };
             return Err(answer.error());
         }
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -47,12 +56,21 @@ impl Listener {
         let reading = tokio::spawn(async move {
             while let Some(Ok(frame)) = body.frame().await {
                 if let Ok(data) = frame.into_data() {
-                    ears.lock().expect("nobody panics with it").extend_from_slice(&data);
+                    ears.lock()
+                        .expect("nobody panics with it")
+                        .extend_from_slice(&data);
                 }
             }
         });
-        let content_type = head.headers.get("content-type").and_then(|kind| kind.to_str().ok());
-        Ok(Self { heard, reading, content_type: content_type.unwrap_or_default().to_owned() })
+        let content_type = head
+            .headers
+            .get("content-type")
+            .and_then(|kind| kind.to_str().ok());
+        Ok(Self {
+            heard,
+            reading,
+            content_type: content_type.unwrap_or_default().to_owned(),
+        })
     }
 
     /// Everything so far.
@@ -78,7 +96,9 @@ impl Listener {
     /// # Panics
     /// If it does not end.
     pub async fn to_the_end(mut self) -> Vec<u8> {
-        soon("the live stream ends", &mut self.reading).await.expect("reading does not panic");
+        soon("the live stream ends", &mut self.reading)
+            .await
+            .expect("reading does not panic");
         self.heard()
     }
 }

@@ -13,11 +13,25 @@ use serde_json::{Value, json};
 /// Waits until the newest recording of a show has that status, and answers it.
 pub async fn recording_becomes(cluster: &Cluster, show: &str, status: &str) -> Value {
     let path = format!("/api/shows/{show}/recordings");
-    eventually(HEALED, &format!("the recording of {show} is {status}"), || async {
-        let answer = http::get(cluster.web, &path).await.map_err(|error| error.to_string())?;
-        let newest = if answer.status == 200 { answer.json()["items"][0].clone() } else { Value::Null };
-        if newest["status"] == status { Ok(newest) } else { Err(format!("{answer:?}")) }
-    })
+    eventually(
+        HEALED,
+        &format!("the recording of {show} is {status}"),
+        || async {
+            let answer = http::get(cluster.web, &path)
+                .await
+                .map_err(|error| error.to_string())?;
+            let newest = if answer.status == 200 {
+                answer.json()["items"][0].clone()
+            } else {
+                Value::Null
+            };
+            if newest["status"] == status {
+                Ok(newest)
+            } else {
+                Err(format!("{answer:?}"))
+            }
+        },
+    )
     .await
 }
 
@@ -60,20 +74,44 @@ pub async fn is_archive_of(
 ) {
     is_whole(recording);
     assert_eq!(recording["takes"], json!(takes.len()), "{recording}");
-    let admitted = recording["gaps"].as_array().unwrap_or_else(|| panic!("gaps in {recording}"));
-    let admitted = admitted.iter().map(|gap| json!([gap["take"], gap["from"], gap["to"]]));
-    assert_eq!(json!(admitted.collect::<Vec<_>>()), json!(gaps), "{recording}");
+    let admitted = recording["gaps"]
+        .as_array()
+        .unwrap_or_else(|| panic!("gaps in {recording}"));
+    let admitted = admitted
+        .iter()
+        .map(|gap| json!([gap["take"], gap["from"], gap["to"]]));
+    assert_eq!(
+        json!(admitted.collect::<Vec<_>>()),
+        json!(gaps),
+        "{recording}"
+    );
     holds(cluster, recording, takes).await;
 }
 
 /// All fields of an ended recording are there and of the right kind.
 fn is_whole(recording: &Value) {
-    for field in ["id", "show_id", "version", "started_at", "ended_at", "archived_at", "end_reason", "mime", "object_key"] {
+    for field in [
+        "id",
+        "show_id",
+        "version",
+        "started_at",
+        "ended_at",
+        "archived_at",
+        "end_reason",
+        "mime",
+        "object_key",
+    ] {
         assert!(recording[field].is_string(), "{field} in {recording}");
     }
     assert!(recording["error"].is_null(), "{recording}");
-    assert!(recording["reconnects"].is_u64() && recording["markers"].is_array(), "{recording}");
-    assert!(recording["crc64nvme"].is_string() || recording["sha256"].is_string(), "{recording}");
+    assert!(
+        recording["reconnects"].is_u64() && recording["markers"].is_array(),
+        "{recording}"
+    );
+    assert!(
+        recording["crc64nvme"].is_string() || recording["sha256"].is_string(),
+        "{recording}"
+    );
 }
 
 /// The objects of a recording are exactly `takes`, the manifest names them, and the download is the
@@ -82,20 +120,40 @@ async fn holds(cluster: &Cluster, recording: &Value, takes: &[&Capture]) {
     let show = recording["show_id"].as_str().expect("a show");
     let bucket = cluster.bucket();
     let folder = folder_of(recording);
-    let keys: Vec<String> =
-        bucket.keys(show).into_iter().filter(|key| key.starts_with(&folder)).collect();
-    let media: Vec<String> =
-        bucket.media_keys(show).into_iter().filter(|key| key.starts_with(&folder)).collect();
-    assert_eq!(media.len(), takes.len(), "one object a take and no more: {keys:?}");
+    let keys: Vec<String> = bucket
+        .keys(show)
+        .into_iter()
+        .filter(|key| key.starts_with(&folder))
+        .collect();
+    let media: Vec<String> = bucket
+        .media_keys(show)
+        .into_iter()
+        .filter(|key| key.starts_with(&folder))
+        .collect();
+    assert_eq!(
+        media.len(),
+        takes.len(),
+        "one object a take and no more: {keys:?}"
+    );
     let manifest: Value = serde_json::from_slice(&bucket.object(&format!("{folder}manifest.json")))
         .expect("a manifest is JSON");
     for (index, take) in takes.iter().enumerate() {
         let entry = &manifest["objects"][index];
-        let key = entry["key"].as_str().unwrap_or_else(|| panic!("take {index} in {manifest}"));
+        let key = entry["key"]
+            .as_str()
+            .unwrap_or_else(|| panic!("take {index} in {manifest}"));
         let stored = bucket.object(key);
-        assert!(stored == take.bytes, "{key}: {} bytes stored, {} sent", stored.len(), take.len());
+        assert!(
+            stored == take.bytes,
+            "{key}: {} bytes stored, {} sent",
+            stored.len(),
+            take.len()
+        );
     }
-    assert_eq!(recording["object_key"], manifest["objects"][0]["key"], "{recording}");
+    assert_eq!(
+        recording["object_key"], manifest["objects"][0]["key"],
+        "{recording}"
+    );
     let bytes: usize = takes.iter().map(|take| take.len()).sum();
     assert_eq!(recording["bytes"], json!(bytes), "{recording}");
     let downloaded = download(cluster, recording).await;
@@ -118,16 +176,28 @@ pub async fn download(cluster: &Cluster, recording: &Value) -> Vec<u8> {
 /// `recordings/SHOW/VERSION/`
 #[must_use]
 pub fn folder_of(recording: &Value) -> String {
-    let text = |name: &str| recording[name].as_str().unwrap_or_else(|| panic!("{name} in {recording}"));
+    let text = |name: &str| {
+        recording[name]
+            .as_str()
+            .unwrap_or_else(|| panic!("{name} in {recording}"))
+    };
     format!("recordings/{}/{}/", text("show_id"), text("version"))
 }
 
 /// No session is held any more, no upload is open.
 async fn nothing_is_left(cluster: &Cluster, show: &str) {
-    eventually(HEALED, &format!("{show} is idle and nothing is left of it"), || async {
-        let status = cluster.status(show).await;
-        let uploads = cluster.bucket().open_uploads();
-        if status["state"] == "idle" && uploads.is_empty() { Ok(()) } else { Err((status, uploads)) }
-    })
+    eventually(
+        HEALED,
+        &format!("{show} is idle and nothing is left of it"),
+        || async {
+            let status = cluster.status(show).await;
+            let uploads = cluster.bucket().open_uploads();
+            if status["state"] == "idle" && uploads.is_empty() {
+                Ok(())
+            } else {
+                Err((status, uploads))
+            }
+        },
+    )
     .await;
 }

@@ -27,8 +27,17 @@ impl Plain {
                 Ok(Self(socket))
             }
             Err(Refused::Http(status, body)) => {
-                assert!(body["error"]["message"].is_string(), "a refusal explains itself: {body}");
-                Err((status, body["error"]["code"].as_str().unwrap_or_default().to_owned()))
+                assert!(
+                    body["error"]["message"].is_string(),
+                    "a refusal explains itself: {body}"
+                );
+                Err((
+                    status,
+                    body["error"]["code"]
+                        .as_str()
+                        .unwrap_or_default()
+                        .to_owned(),
+                ))
             }
             Err(Refused::Unreachable(error)) => panic!("{error}"),
         }
@@ -49,7 +58,11 @@ impl Plain {
         self.0.text("stop").await;
         let mut said = Vec::new();
         let code = self.0.closed(&mut said).await;
-        assert_eq!((code, &said), (1000, &Vec::new()), "stop closes cleanly and without a word");
+        assert_eq!(
+            (code, &said),
+            (1000, &Vec::new()),
+            "stop closes cleanly and without a word"
+        );
     }
 
     /// How it ended: the text after `error: `, and the close code.
@@ -64,7 +77,9 @@ impl Plain {
     pub fn is_quiet(&mut self) -> bool {
         match self.0.try_next() {
             None => true,
-            Some(Heard::Closed(code)) => panic!("closed with {code} ({ABNORMAL} is a lost connection)"),
+            Some(Heard::Closed(code)) => {
+                panic!("closed with {code} ({ABNORMAL} is a lost connection)")
+            }
             Some(Heard::Text(text)) => panic!("unexpected text: {text}"),
         }
     }

@@ -29,9 +29,26 @@ impl Postgres {
         fs::create_dir(&data).expect("a folder for PostgreSQL");
         own(folder, &data).await;
         let mut initdb = as_postgres(&tools.join("initdb"));
-        initdb.args(["--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "-D"]).arg(&data);
-        let made = within(HEALED, "initdb", initdb.output()).await.expect("run initdb");
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        initdb
+            .args([
+                "--no-sync",
+                "-A",
+                "trust",
+                "-U",
+                "postgres",
+                "-E",
+                "UTF8",
+                "-D",
+            ])
+            .arg(&data);
+        let made = within(HEALED, "initdb", initdb.output())
+            .await
+            .expect("run initdb");
+        assert!(
+            made.status.success(),
+            "initdb: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
         let server = as_postgres(&tools.join("postgres"));
         let process = Process::new(
             "postgres",
@@ -42,8 +59,17 @@ impl Postgres {
         .arguments(server.as_std().get_args())
         .arguments(["-D".into(), data.into_os_string()])
         .arguments(["-p".to_owned(), address.port().to_string()])
-        .arguments(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
-        let mut postgres = Self { tools, address, process };
+        .arguments([
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "unix_socket_directories=",
+        ]);
+        let mut postgres = Self {
+            tools,
+            address,
+            process,
+        };
         postgres.restart().await;
         postgres
     }
@@ -81,9 +107,24 @@ impl Postgres {
     /// If there is no psql.
     pub async fn ask(&self, query: &str) -> Result<String, String> {
         let beside = self.tools.join("psql");
-        let mut psql = Command::new(if beside.exists() { beside } else { "psql".into() });
-        psql.args([&self.url(), "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", query]);
-        let output = within(HEALED, "psql", psql.output()).await.expect("run psql");
+        let mut psql = Command::new(if beside.exists() {
+            beside
+        } else {
+            "psql".into()
+        });
+        psql.args([
+            &self.url(),
+            "-X",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            query,
+        ]);
+        let output = within(HEALED, "psql", psql.output())
+            .await
+            .expect("run psql");
         if output.status.success() {
             Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
         } else {
@@ -94,12 +135,17 @@ impl Postgres {
 
 /// The folder with `initdb`: of the newest version where there are several.
 fn tools() -> PathBuf {
-    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let debian = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut debian: Vec<PathBuf> = debian.map(|entry| entry.path().join("bin")).collect();
     debian.sort();
     let path = env::var_os("PATH").unwrap_or_default();
     let mut folders = env::split_paths(&path).chain(debian.into_iter().rev());
-    folders.find(|folder| folder.join("initdb").exists()).expect("PostgreSQL is installed (apt: postgresql)")
+    folders
+        .find(|folder| folder.join("initdb").exists())
+        .expect("PostgreSQL is installed (apt: postgresql)")
 }
 
 /// PostgreSQL refuses to run as root: there, it runs as the user of its package.
@@ -108,7 +154,14 @@ fn as_postgres(program: &Path) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(program);
+    command
+        .args([
+            "--reuid=postgres",
+            "--regid=postgres",
+            "--clear-groups",
+            "--",
+        ])
+        .arg(program);
     command
 }
 
@@ -118,6 +171,14 @@ async fn own(folder: &Path, data: &Path) {
         return;
     }
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("open a folder of ours");
-    let given = Command::new("chown").arg("postgres:").arg(data).status().await;
-    assert!(given.expect("run chown").success(), "chown {}", data.display());
+    let given = Command::new("chown")
+        .arg("postgres:")
+        .arg(data)
+        .status()
+        .await;
+    assert!(
+        given.expect("run chown").success(),
+        "chown {}",
+        data.display()
+    );
 }

@@ -51,8 +51,13 @@ async fn decode(path: &Path, strictness: &[&str]) -> Media {
     let probed: Value = serde_json::from_str(&probed).expect("ffprobe writes JSON");
     let decode = ["-i", path, "-progress", "-", "-f", "null", "-"];
     let progress = run("ffmpeg", &[strictness, &decode[..]].concat()).await;
-    let microseconds = progress.lines().filter_map(|line| line.strip_prefix("out_time_us=")).next_back();
-    let microseconds: f64 = microseconds.and_then(|text| text.parse().ok()).unwrap_or_default();
+    let microseconds = progress
+        .lines()
+        .filter_map(|line| line.strip_prefix("out_time_us="))
+        .next_back();
+    let microseconds: f64 = microseconds
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     Media {
         format: text(&probed["format"]["format_name"]),
@@ -69,12 +74,30 @@ pub async fn noise(seconds: u32) -> Capture {
     let file = NamedTempFile::new().expect("a temporary file");
     let path = file.path().to_str().expect("the tests' paths are text");
     let source = format!("anoisesrc=d={seconds}:c=white:a=0.5:seed=7");
-    let make = ["-v", "error", "-y", "-f", "lavfi", "-i", &source, "-ac", "2", "-c:a", "libopus"];
-    let shape = ["-b:a", "256k", "-vbr", "off", "-f", "webm", "-live", "1", "-cluster_time_limit", "1000", path];
+    let make = [
+        "-v", "error", "-y", "-f", "lavfi", "-i", &source, "-ac", "2", "-c:a", "libopus",
+    ];
+    let shape = [
+        "-b:a",
+        "256k",
+        "-vbr",
+        "off",
+        "-f",
+        "webm",
+        "-live",
+        "1",
+        "-cluster_time_limit",
+        "1000",
+        path,
+    ];
     run("ffmpeg", &[&make[..], &shape[..]].concat()).await;
     let bytes = Bytes::from(fs::read(path).expect("what ffmpeg wrote"));
     let ends = (1..=bytes.len().div_ceil(NOISE_CHUNK)).map(|n| (n * NOISE_CHUNK).min(bytes.len()));
-    Capture { ends: ends.collect(), bytes, mime: "audio/webm;codecs=opus".to_owned() }
+    Capture {
+        ends: ends.collect(),
+        bytes,
+        mime: "audio/webm;codecs=opus".to_owned(),
+    }
 }
 
 /// Standard output of a tool that must succeed and have nothing to say on standard error.
@@ -84,6 +107,9 @@ async fn run(tool: &str, arguments: &[&str]) -> String {
     let output = within(DEADLINE, tool, command.output()).await;
     let output = output.unwrap_or_else(|error| panic!("run {tool}: {error}"));
     let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && complaints.is_empty(), "{tool} {arguments:?}: {complaints}");
+    assert!(
+        output.status.success() && complaints.is_empty(),
+        "{tool} {arguments:?}: {complaints}"
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -14,7 +14,8 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 use tokio::{
     net::TcpStream,
@@ -23,6 +24,9 @@ use tokio::{
 
 /// How long a process may take to be ready: recovery included, on a busy machine.
 const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The kernel takes a few milliseconds.
+const DEATH_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How it shows that it serves.
 #[derive(Clone, Copy, Debug)]
@@ -67,10 +71,18 @@ impl Process {
         self
     }
 
+    /// Adds a flag with its value.
+    #[must_use]
+    pub fn flag(self, name: &str, value: impl Into<OsString>) -> Self {
+        self.arguments([name.into(), value.into()])
+    }
+
     /// Adds variables to an environment that is empty but for `PATH` and `HOME`.
     #[must_use]
     pub fn environment(mut self, variables: &[(&str, &str)]) -> Self {
-        let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let owned = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         self.environment.extend(owned);
         self
     }
@@ -84,7 +96,9 @@ impl Process {
     /// Everything it has written, over all its lives.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read(&self.log).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
+        fs::read(&self.log)
+            .map(|log| String::from_utf8_lossy(&log).into_owned())
+            .unwrap_or_default()
     }
 
     /// Starts it and waits until it serves.
@@ -107,7 +121,11 @@ impl Process {
         command
             .args(&self.arguments)
             .env_clear()
-            .envs(["PATH", "HOME"].iter().filter_map(|name| Some((name, env::var_os(name)?))))
+            .envs(
+                ["PATH", "HOME"]
+                    .iter()
+                    .filter_map(|name| Some((name, env::var_os(name)?))),
+            )
             .env("RUST_BACKTRACE", "1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -127,7 +145,9 @@ impl Process {
             return Command::new(&self.program);
         }
         let mut command = Command::new(setpriv);
-        command.args(["--pdeathsig", "KILL", "--"]).arg(&self.program);
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(&self.program);
         command
     }
 
@@ -146,23 +166,34 @@ impl Process {
     pub async fn ready(&mut self) {
         let readiness = self.readiness;
         let what = format!("{} is ready", self.name);
-        let deadline = tokio::time::Instant::now() + START_DEADLINE;
+        let deadline = Instant::now() + START_DEADLINE;
         loop {
             if is_ready(readiness).await {
                 return;
             }
             if let Some(status) = self.exited() {
-                panic!("{} ended with {status} instead of being ready:\n{}", self.name, self.log());
+                panic!(
+                    "{} ended with {status} instead of being ready:\n{}",
+                    self.name,
+                    self.log()
+                );
             }
-            let late = tokio::time::Instant::now() > deadline;
-            assert!(!late, "waited {START_DEADLINE:?} in vain: {what}\n{}", self.log());
+            let late = Instant::now() > deadline;
+            assert!(
+                !late,
+                "waited {START_DEADLINE:?} in vain: {what}\n{}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
     /// Its status if it has ended.
     pub fn exited(&mut self) -> Option<ExitStatus> {
-        self.child.as_mut()?.try_wait().expect("ask for a child's status")
+        self.child
+            .as_mut()?
+            .try_wait()
+            .expect("ask for a child's status")
     }
 
     /// Whether it runs.
@@ -170,14 +201,25 @@ impl Process {
         self.child.is_some() && self.exited().is_none()
     }
 
+    /// Its process id.
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        let id = self.child.as_ref().and_then(Child::id);
+        id.unwrap_or_else(|| panic!("{} does not run", self.name))
+    }
+
     /// Sends a signal.
     ///
     /// # Panics
     /// If it doesn't run.
     pub fn signal(&self, signal: Signal) {
-        let id = self.child.as_ref().and_then(Child::id);
-        let id = id.unwrap_or_else(|| panic!("{} does not run", self.name));
-        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process id");
+        let pid = i32::try_from(self.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .expect("a process id");
         kill_process(pid, signal).unwrap_or_else(|error| panic!("signal {}: {error}", self.name));
     }
 
@@ -204,9 +246,14 @@ impl Process {
     /// # Panics
     /// If it doesn't run or doesn't end within `limit`.
     pub async fn gone(&mut self, limit: Duration) -> ExitStatus {
-        let child = self.child.as_mut().unwrap_or_else(|| panic!("{} does not run", self.name));
+        let child = self
+            .child
+            .as_mut()
+            .unwrap_or_else(|| panic!("{} does not run", self.name));
         let what = format!("{} ends", self.name);
-        let status = within(limit, &what, child.wait()).await.expect("wait for a child");
+        let status = within(limit, &what, child.wait())
+            .await
+            .expect("wait for a child");
         self.child = None;
         status
     }
@@ -216,18 +263,34 @@ impl Process {
         let what = format!("{} logs {words:?}", self.name);
         eventually(SOON, &what, || async {
             let log = self.log();
-            let found = log.lines().any(|line| words.iter().all(|word| line.contains(word)));
+            let found = log
+                .lines()
+                .any(|line| words.iter().all(|word| line.contains(word)));
             if found { Ok(()) } else { Err("no such line") }
         })
         .await;
     }
 }
 
+impl Drop for Process {
+    /// Waits for the end: files of a process that still runs can't be removed for good.
+    fn drop(&mut self) {
+        let Some(child) = &mut self.child else { return };
+        if child.start_kill().is_err() {
+            return;
+        }
+        let deadline = Instant::now() + DEATH_DEADLINE;
+        while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
 async fn is_ready(readiness: Readiness) -> bool {
     match readiness {
-        Readiness::Readyz(address) => {
-            http::get(address, "/readyz").await.is_ok_and(|answer| answer.status == 200)
-        }
+        Readiness::Readyz(address) => http::get(address, "/readyz")
+            .await
+            .is_ok_and(|answer| answer.status == 200),
         Readiness::Accepts(address) => TcpStream::connect(address).await.is_ok(),
     }
 }
@@ -239,7 +302,10 @@ async fn is_ready(readiness: Readiness) -> bool {
 #[must_use]
 pub fn aircheck() -> PathBuf {
     let test = env::current_exe().expect("a test has a path");
-    let profile = test.parent().and_then(Path::parent).expect("tests are built into PROFILE/deps");
+    let profile = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("tests are built into PROFILE/deps");
     let binary = profile.join("aircheck");
     assert!(
         binary.exists(),

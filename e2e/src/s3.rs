@@ -37,7 +37,10 @@ impl Bucket {
     /// Keys of media objects of a show: everything but manifests.
     #[must_use]
     pub fn media_keys(&self, show: &str) -> Vec<String> {
-        self.keys(show).into_iter().filter(|key| !key.ends_with("/manifest.json")).collect()
+        self.keys(show)
+            .into_iter()
+            .filter(|key| !key.ends_with("/manifest.json"))
+            .collect()
     }
 
     /// An object's bytes.
@@ -54,7 +57,8 @@ impl Bucket {
     /// Uploads that were begun and neither completed nor aborted, and stray parts.
     #[must_use]
     pub fn open_uploads(&self) -> Vec<String> {
-        let is_upload = |name: &str| name.starts_with(".upload-") || name.starts_with(".upload_id-");
+        let is_upload =
+            |name: &str| name.starts_with(".upload-") || name.starts_with(".upload_id-");
         let names = self.files().into_iter().filter_map(|path| {
             let name = path.file_name()?.to_str()?.to_owned();
             is_upload(&name).then_some(name)
@@ -71,7 +75,9 @@ impl Bucket {
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     // Files come and go under our eyes: what vanished is not there.
-    let Ok(entries) = fs::read_dir(folder) else { return };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries.flatten() {
         let path = entry.path();
         if path.is_dir() {

@@ -5,24 +5,25 @@
 use bytes::Bytes;
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
 use serde_json::Value;
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{
-        Error, Message,
-        client::IntoClientRequest as _,
-        http::HeaderValue,
+        Error, Message, client::IntoClientRequest as _, http::HeaderValue,
         protocol::WebSocketConfig,
     },
 };
 
-use crate::wait::soon;
+use crate::wait::{soon, within};
 
 /// The subprotocol of browsers.
 pub const SUBPROTOCOL: &str = "aircheck.v1";
 /// Close code of a connection that ended without a close frame (RFC 6455).
 pub const ABNORMAL: u16 = 1006;
+
+/// The server's longest timeout of a connection that must end, 10 s for a hello, and some more.
+const CLOSES: Duration = Duration::from_secs(18);
 
 /// Why no socket was opened.
 #[derive(Clone, Debug)]
@@ -54,22 +55,42 @@ impl Socket {
     ///
     /// # Panics
     /// If the server echoes a subprotocol that was not offered, or the reverse.
-    pub async fn open(address: SocketAddr, query: &str, subprotocol: Option<&'static str>) -> Result<Self, Refused> {
+    pub async fn open(
+        address: SocketAddr,
+        query: &str,
+        subprotocol: Option<&'static str>,
+    ) -> Result<Self, Refused> {
         let url = format!("ws://{address}/ws/stream{query}");
-        let mut request = url.into_client_request().expect("the tests' URLs are valid");
+        let mut request = url
+            .into_client_request()
+            .expect("the tests' URLs are valid");
         if let Some(name) = subprotocol {
-            request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(name));
+            request
+                .headers_mut()
+                .insert("sec-websocket-protocol", HeaderValue::from_static(name));
         }
         let unreachable = |error: &dyn std::fmt::Display| Refused::Unreachable(error.to_string());
         let stream = soon("a TCP connection", TcpStream::connect(address)).await;
         let stream = stream.map_err(|error| unreachable(&error))?;
-        stream.set_nodelay(true).map_err(|error| unreachable(&error))?;
-        let config = WebSocketConfig::default().max_write_buffer_size(16 << 20).write_buffer_size(0);
-        match soon("the upgrade", client_async_with_config(request, stream, Some(config))).await {
+        stream
+            .set_nodelay(true)
+            .map_err(|error| unreachable(&error))?;
+        let config = WebSocketConfig::default()
+            .max_write_buffer_size(16 << 20)
+            .write_buffer_size(0);
+        match soon(
+            "the upgrade",
+            client_async_with_config(request, stream, Some(config)),
+        )
+        .await
+        {
             Ok((socket, response)) => {
                 let echoed = response.headers().get("sec-websocket-protocol");
                 let echoed = echoed.and_then(|name| name.to_str().ok());
-                assert_eq!(echoed, subprotocol, "the server answers with the offered subprotocol");
+                assert_eq!(
+                    echoed, subprotocol,
+                    "the server answers with the offered subprotocol"
+                );
                 Ok(Self(socket))
             }
             Err(Error::Http(response)) => {
@@ -132,23 +153,33 @@ impl Socket {
     pub async fn said(&mut self) -> String {
         match self.next().await {
             Heard::Text(text) => text,
-            Heard::Closed(code) => panic!("expected a message, but the connection closed with {code}"),
+            Heard::Closed(code) => {
+                panic!("expected a message, but the connection closed with {code}")
+            }
         }
     }
 
     /// The close code; texts on the way are collected into `said`.
+    ///
+    /// # Panics
+    /// If the server does not close within [`CLOSES`].
     pub async fn closed(&mut self, said: &mut Vec<String>) -> u16 {
-        loop {
-            match self.next().await {
-                Heard::Text(text) => said.push(text),
-                Heard::Closed(code) => return code,
+        let closing = async {
+            loop {
+                match self.read().await {
+                    Heard::Text(text) => said.push(text),
+                    Heard::Closed(code) => return code,
+                }
             }
-        }
+        };
+        within(CLOSES, "the server closes the connection", closing).await
     }
 
     /// Resets the TCP connection: no close frame, no FIN.
     pub fn reset(self) {
         let stream = self.0.get_ref();
-        stream.set_zero_linger().expect("a socket of ours takes an option");
+        stream
+            .set_zero_linger()
+            .expect("a socket of ours takes an option");
     }
 }

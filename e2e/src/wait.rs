@@ -36,7 +36,10 @@ where
         match timeout(limit, look()).await {
             Ok(Ok(value)) => return value,
             Ok(Err(complaint)) => {
-                assert!(Instant::now() < deadline, "waited {limit:?} in vain: {what}; last: {complaint:?}");
+                assert!(
+                    Instant::now() < deadline,
+                    "waited {limit:?} in vain: {what}; last: {complaint:?}"
+                );
             }
             Err(_elapsed) => panic!("waited {limit:?} in vain: {what}; the last look never ended"),
         }

@@ -448,3 +448,6 @@ impl Driver {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,10 +63,10 @@ pub(crate) struct Push {
     #[arg(long, env = "AIRCHECK_USER", default_value = "anonymous")]
     user: String,
     /// Take over from another broadcaster
-    #[arg(long)]
+    #[arg(long, env = "AIRCHECK_FORCE")]
     force: bool,
     /// Leave the session open after the last byte, as if the connection were lost
-    #[arg(long)]
+    #[arg(long, env = "AIRCHECK_NO_STOP")]
     no_stop: bool,
     /// Token for a gateway that asks for one
     #[arg(long, env = "AIRCHECK_TOKEN", hide_env_values = true)]

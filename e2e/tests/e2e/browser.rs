@@ -11,10 +11,17 @@ use aircheck_e2e::{
 async fn chromium_goes_live_reloads_resumes_stops_and_plays_its_archive() {
     let cluster = Cluster::up(&[]).await;
     let seen = browser::live(cluster.web, "7").await;
-    assert_eq!((&seen["sameSession"], &seen["listed"]), (&true.into(), &true.into()), "{seen}");
+    assert_eq!(
+        (&seen["sameSession"], &seen["listed"]),
+        (&true.into(), &true.into()),
+        "{seen}"
+    );
     let recording = recording_becomes(&cluster, "7", "archived").await;
     assert_eq!(recording["id"], seen["recordingId"], "{recording}");
-    assert_eq!(recording["takes"], 2, "a reload is another run of the encoder: {recording}");
+    assert_eq!(
+        recording["takes"], 2,
+        "a reload is another run of the encoder: {recording}"
+    );
     assert_eq!(cluster.recordings("7").await.len(), 1);
     let media = decodes(&download(&cluster, &recording).await).await;
     assert_eq!(media.codec, "opus", "{media:?}");

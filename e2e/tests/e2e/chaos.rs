@@ -1,19 +1,21 @@
 //! Random deaths, from a seed that is printed and can be given again in `AIRCHECK_E2E_SEED`.
 
 use aircheck_e2e::{
-    broadcaster::Broadcaster,
-    capture::Capture,
-    cluster::Cluster,
-    oracle::archived_exactly,
+    broadcaster::Broadcaster, capture::Capture, cluster::Cluster, oracle::archived_exactly,
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::time::Duration;
 
 const KILLS: usize = 20;
 
-#[expect(clippy::print_stderr, reason = "a failed run can be repeated only with its seed")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a failed run can be repeated only with its seed"
+)]
 fn random() -> StdRng {
-    let seed = std::env::var("AIRCHECK_E2E_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = std::env::var("AIRCHECK_E2E_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or_else(rand::random);
     eprintln!("AIRCHECK_E2E_SEED={seed}");
     StdRng::seed_from_u64(seed)
@@ -38,6 +40,9 @@ async fn one_show_under_twenty_random_kills_is_exactly_one_object_and_one_row() 
     tokio::join!(kill_at_random(&mut cluster, random()), show.survive());
     archived_exactly(&cluster, "7", &capture).await;
     let postgres = cluster.postgres.as_ref().expect("a PostgreSQL");
-    let rows = postgres.ask("select count(*), min(status) from recording").await.expect("PostgreSQL answers");
+    let rows = postgres
+        .ask("select count(*), min(status) from recording")
+        .await
+        .expect("PostgreSQL answers");
     assert_eq!(rows, "1|archived");
 }

@@ -2,8 +2,9 @@
 
 use aircheck_e2e::{
     capture::Capture,
-    cluster::{Cluster, GATEWAY, INGEST, UP},
+    cluster::Cluster,
     oracle::archived_exactly,
+    services::{GATEWAY, INGEST, UP},
 };
 
 #[tokio::test]
@@ -11,7 +12,9 @@ async fn sigterm_sends_the_broadcaster_away_and_the_restart_takes_him_back() {
     let mut cluster = Cluster::up(&[]).await;
     let capture = Capture::load("opus250");
     let mut show = cluster.broadcaster("7", &capture).await;
-    show.send_to(capture.len() / 2).await.expect("still connected");
+    show.send_to(capture.len() / 2)
+        .await
+        .expect("still connected");
     let (status, ended) = tokio::join!(cluster.terminate(UP), show.acked_to(usize::MAX));
     assert!(status.success(), "an orderly end is no failure: {status}");
     let ended = ended.expect_err("sent away");
@@ -30,7 +33,9 @@ async fn gateway_and_ingest_are_restarted_in_turn_under_a_running_show() {
     let capture = Capture::load("opus250");
     let mut show = cluster.broadcaster("7", &capture).await;
     for (nth, name) in [GATEWAY, INGEST].into_iter().enumerate() {
-        show.send_to(capture.len() * (nth + 1) / 3).await.expect("still connected");
+        show.send_to(capture.len() * (nth + 1) / 3)
+            .await
+            .expect("still connected");
         let (status, ended) = tokio::join!(cluster.terminate(name), show.acked_to(usize::MAX));
         assert!(status.success(), "{name}: {status}");
         let ended = ended.expect_err("sent away");

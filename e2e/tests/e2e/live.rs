@@ -17,12 +17,20 @@ async fn a_listener_who_tunes_in_late_hears_a_stream_that_decodes() {
     let cluster = Cluster::up(&[]).await;
     let capture = Capture::load("opus250");
     let mut show = cluster.broadcaster("7", &capture).await;
-    show.send_to(capture.len() / 2).await.expect("still connected");
-    let early = Listener::tune_in(cluster.web, "7").await.expect("the show is live");
+    show.send_to(capture.len() / 2)
+        .await
+        .expect("still connected");
+    let early = Listener::tune_in(cluster.web, "7")
+        .await
+        .expect("the show is live");
     early.has_heard(1).await;
     let counted = eventually(SOON, "the listener is counted", || async {
         let status = cluster.status("7").await;
-        if status["listeners"] == 1 { Ok(status) } else { Err(status) }
+        if status["listeners"] == 1 {
+            Ok(status)
+        } else {
+            Err(status)
+        }
     })
     .await;
     assert_eq!(counted["state"], "live");
@@ -33,7 +41,10 @@ async fn a_listener_who_tunes_in_late_hears_a_stream_that_decodes() {
     let media = decodes_clean(&heard).await;
     assert!(media.codec == "opus" && media.decoded_s > 10.0, "{media:?}");
     archived_exactly(&cluster, "7", &capture).await;
-    let gone = Listener::tune_in(cluster.web, "7").await.map(|_| ()).expect_err("the show is over");
+    let gone = Listener::tune_in(cluster.web, "7")
+        .await
+        .map(|_| ())
+        .expect_err("the show is over");
     assert_eq!(gone.0, 404, "{gone:?}");
 }
 
@@ -42,16 +53,29 @@ async fn a_listener_from_the_start_hears_the_whole_show_through_a_reconnect() {
     let cluster = Cluster::up(&[]).await;
     let capture = Capture::load("opus250");
     let mut show = cluster.broadcaster("7", &capture).await;
-    show.send_to(capture.ends[4]).await.expect("still connected");
-    let listener = Listener::tune_in(cluster.web, "7").await.expect("the show is live");
-    assert!(listener.content_type.contains("webm"), "{}", listener.content_type);
-    show.send_to(capture.len() / 2).await.expect("still connected");
+    show.send_to(capture.ends[4])
+        .await
+        .expect("still connected");
+    let listener = Listener::tune_in(cluster.web, "7")
+        .await
+        .expect("the show is live");
+    assert!(
+        listener.content_type.contains("webm"),
+        "{}",
+        listener.content_type
+    );
+    show.send_to(capture.len() / 2)
+        .await
+        .expect("still connected");
     show.reset();
     show.resume().await;
     show.send_all().await.expect("still connected");
     show.stop().await.expect("still connected");
     let media = decodes_clean(&listener.to_the_end().await).await;
-    assert!((media.decoded_s - 30.0).abs() < 1.5, "nothing is heard twice or not at all: {media:?}");
+    assert!(
+        (media.decoded_s - 30.0).abs() < 1.5,
+        "nothing is heard twice or not at all: {media:?}"
+    );
 }
 
 #[tokio::test]
@@ -59,11 +83,19 @@ async fn a_listener_who_reads_nothing_disturbs_nobody() {
     let cluster = Cluster::up(&[]).await;
     let capture = Capture::load("opus250");
     let mut show = cluster.broadcaster("7", &capture).await;
-    show.send_to(capture.len() / 4).await.expect("still connected");
-    let mut deaf = tokio::net::TcpStream::connect(cluster.web).await.expect("connect");
+    show.send_to(capture.len() / 4)
+        .await
+        .expect("still connected");
+    let mut deaf = tokio::net::TcpStream::connect(cluster.web)
+        .await
+        .expect("connect");
     let request = b"GET /live/7 HTTP/1.1\r\nHost: radio\r\n\r\n";
-    tokio::io::AsyncWriteExt::write_all(&mut deaf, request).await.expect("ask");
-    let listener = Listener::tune_in(cluster.web, "7").await.expect("the show is live");
+    tokio::io::AsyncWriteExt::write_all(&mut deaf, request)
+        .await
+        .expect("ask");
+    let listener = Listener::tune_in(cluster.web, "7")
+        .await
+        .expect("the show is live");
     show.send_all().await.expect("still connected");
     show.acked_to(capture.len()).await.expect("acks go on");
     show.stop().await.expect("still connected");
@@ -79,12 +111,18 @@ async fn a_listener_may_tune_in_before_there_is_anything_to_hear() {
     let cluster = Cluster::up(&[]).await;
     let capture = Capture::load("vp8");
     let mut show = cluster.broadcaster("7", &capture).await;
-    show.send_to(capture.ends[2]).await.expect("still connected");
+    show.send_to(capture.ends[2])
+        .await
+        .expect("still connected");
     let (listener, ()) = tokio::join!(Listener::tune_in(cluster.web, "7"), async {
         // Another listener's request has been answered, so this one's has arrived.
         eventually(SOON, "the listener waits", || async {
             let status = cluster.status("7").await;
-            if status["listeners"] == 1 { Ok(()) } else { Err(status) }
+            if status["listeners"] == 1 {
+                Ok(())
+            } else {
+                Err(status)
+            }
         })
         .await;
         show.send_all().await.expect("still connected");
@@ -93,4 +131,29 @@ async fn a_listener_may_tune_in_before_there_is_anything_to_hear() {
     show.stop().await.expect("still connected");
     let media = decodes_clean(&listener.to_the_end().await).await;
     assert!((media.decoded_s - 20.0).abs() < 1.5, "{media:?}");
+}
+
+#[tokio::test]
+async fn a_listener_of_a_video_show_begins_at_a_key_frame() {
+    let cluster = Cluster::up(&[]).await;
+    let capture = Capture::load("vp8");
+    let mut show = cluster.broadcaster("7", &capture).await;
+    // In the second of four groups of pictures; the first is complete.
+    show.send_to(capture.len() * 2 / 5)
+        .await
+        .expect("still connected");
+    show.acked_to(capture.len() * 2 / 5)
+        .await
+        .expect("still connected");
+    let listener = Listener::tune_in(cluster.web, "7")
+        .await
+        .expect("the show is live");
+    show.send_all().await.expect("still connected");
+    show.stop().await.expect("still connected");
+    let media = decodes_clean(&listener.to_the_end().await).await;
+    assert!(media.codec == "vp8" || media.codec == "opus", "{media:?}");
+    assert!(
+        media.decoded_s > 9.0,
+        "at least from the third key frame on: {media:?}"
+    );
 }

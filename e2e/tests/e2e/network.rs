@@ -17,10 +17,16 @@ async fn acks_that_are_lost_cost_neither_bytes_nor_doubles() {
     let proxy = Proxy::before(cluster.web).await;
     let mut show = Broadcaster::live(proxy.address, "7", capture.clone()).await;
     proxy.set(Weather::Mute);
-    show.send_to(capture.len() / 2).await.expect("still connected");
+    show.send_to(capture.len() / 2)
+        .await
+        .expect("still connected");
     eventually(SOON, "the bytes have arrived", || async {
         let status = cluster.status("7").await;
-        if status["durable"] == json!(show.position) { Ok(()) } else { Err(status) }
+        if status["durable"] == json!(show.position) {
+            Ok(())
+        } else {
+            Err(status)
+        }
     })
     .await;
     let (acked, sent) = (show.acked, show.position);
@@ -29,7 +35,11 @@ async fn acks_that_are_lost_cost_neither_bytes_nor_doubles() {
     show.reset();
     proxy.set(Weather::Fine);
     let ready = show.resume().await;
-    assert_eq!(ready["offset"], json!(sent), "what is durable is not asked for again: {ready}");
+    assert_eq!(
+        ready["offset"],
+        json!(sent),
+        "what is durable is not asked for again: {ready}"
+    );
     show.send_all().await.expect("still connected");
     show.stop().await.expect("still connected");
     archived_exactly(&cluster, "7", &capture).await;
@@ -42,9 +52,13 @@ async fn a_network_that_stalls_and_cuts_again_and_again_loses_nothing() {
     let proxy = Proxy::before(cluster.web).await;
     let mut show = Broadcaster::live(proxy.address, "7", capture.clone()).await;
     for step in 1..=8 {
-        show.send_to(capture.len() * step / 9).await.expect("still connected");
+        show.send_to(capture.len() * step / 9)
+            .await
+            .expect("still connected");
         proxy.set(Weather::Stalled);
-        show.send_to(capture.len() * step / 9 + 20_000).await.expect("a stalled network takes bytes");
+        show.send_to(capture.len() * step / 9 + 20_000)
+            .await
+            .expect("a stalled network takes bytes");
         proxy.set(Weather::Cut);
         show.reset();
         proxy.set(Weather::Fine);

@@ -13,7 +13,11 @@ use serde_json::json;
 async fn received(cluster: &Cluster, show: &str, bytes: usize) {
     eventually(SOON, "all bytes are received", || async {
         let status = cluster.status(show).await;
-        if status["received"] == json!(bytes) { Ok(()) } else { Err(status) }
+        if status["received"] == json!(bytes) {
+            Ok(())
+        } else {
+            Err(status)
+        }
     })
     .await;
 }
@@ -22,7 +26,9 @@ async fn received(cluster: &Cluster, show: &str, bytes: usize) {
 async fn bytes_and_stop_make_a_recording() {
     let cluster = Cluster::up(&[]).await;
     let capture = Capture::load("mp4opus");
-    let mut show = Plain::connect(cluster.web, "?show_id=7").await.expect("let in");
+    let mut show = Plain::connect(cluster.web, "?show_id=7")
+        .await
+        .expect("let in");
     show.send(&capture).await;
     show.stop().await;
     let recording = archived_exactly(&cluster, "7", &capture).await;
@@ -35,18 +41,24 @@ async fn a_reconnect_goes_on_with_the_take_and_a_new_header_opens_another() {
     let cluster = Cluster::up(&[]).await;
     let (first, second) = (Capture::load("ff_webm"), Capture::load("ff_ogg"));
     let half = first.prefix(first.len() / 2);
-    let mut show = Plain::connect(cluster.web, "?show_id=7").await.expect("let in");
+    let mut show = Plain::connect(cluster.web, "?show_id=7")
+        .await
+        .expect("let in");
     show.send(&half).await;
     received(&cluster, "7", half.len()).await;
     show.0.reset();
 
-    let mut show = Plain::connect(cluster.web, "?show_id=7").await.expect("the same show goes on");
+    let mut show = Plain::connect(cluster.web, "?show_id=7")
+        .await
+        .expect("the same show goes on");
     show.0.binary(first.bytes.slice(half.len()..)).await;
     received(&cluster, "7", first.len()).await;
     assert!(show.is_quiet(), "the plain dialect has no acks");
     show.0.reset();
 
-    let mut show = Plain::connect(cluster.web, "?show_id=7").await.expect("the same show goes on");
+    let mut show = Plain::connect(cluster.web, "?show_id=7")
+        .await
+        .expect("the same show goes on");
     show.send(&second).await;
     show.stop().await;
     // Nobody knows what a plain client could not send: its first reconnect is an admitted gap.

@@ -2,9 +2,10 @@
 
 use aircheck_e2e::{
     capture::Capture,
-    cluster::{Cluster, UP},
+    cluster::Cluster,
     oracle::{archived_exactly, archived_takes, download},
     probe::decodes_clean,
+    services::UP,
 };
 use serde_json::json;
 
@@ -14,7 +15,9 @@ async fn a_show_whose_connection_is_reset_twice_is_one_recording_with_every_byte
     let capture = Capture::load("opus250");
     let mut show = cluster.broadcaster("7", &capture).await;
     for third in 1..=2 {
-        show.send_to(capture.len() * third / 3).await.expect("still connected");
+        show.send_to(capture.len() * third / 3)
+            .await
+            .expect("still connected");
         show.reset();
         let ready = show.resume().await;
         assert_eq!(ready["resumed"], true, "{ready}");
@@ -24,12 +27,22 @@ async fn a_show_whose_connection_is_reset_twice_is_one_recording_with_every_byte
 
     let recording = archived_exactly(&cluster, "7", &capture).await;
     for field in ["id", "status", "object_key", "bytes", "version"] {
-        assert_eq!(told[field], recording[field], "what the broadcaster hears is what is kept: {field}");
+        assert_eq!(
+            told[field], recording[field],
+            "what the broadcaster hears is what is kept: {field}"
+        );
     }
-    assert_eq!((show.epoch, &recording["reconnects"]), (3, &json!(2)), "{recording}");
+    assert_eq!(
+        (show.epoch, &recording["reconnects"]),
+        (3, &json!(2)),
+        "{recording}"
+    );
     assert_eq!(recording["end_reason"], "stop");
     let media = decodes_clean(&download(&cluster, &recording).await).await;
-    assert!(media.format.contains("webm") && media.codec == "opus", "{media:?}");
+    assert!(
+        media.format.contains("webm") && media.codec == "opus",
+        "{media:?}"
+    );
     assert!((media.decoded_s - 30.0).abs() < 0.5, "{media:?}");
 }
 
@@ -38,8 +51,12 @@ async fn kill_9_of_everything_in_the_middle_of_a_show_loses_no_byte() {
     let mut cluster = Cluster::up(&[]).await;
     let capture = Capture::load("opus250");
     let mut show = cluster.broadcaster("7", &capture).await;
-    show.send_to(capture.len() / 2).await.expect("still connected");
-    show.acked_to(capture.len() / 3).await.expect("still connected");
+    show.send_to(capture.len() / 2)
+        .await
+        .expect("still connected");
+    show.acked_to(capture.len() / 3)
+        .await
+        .expect("still connected");
     cluster.process(UP).kill_and_restart().await;
     show.reset();
     let ready = show.resume().await;
@@ -60,7 +77,9 @@ async fn kill_9_between_the_last_byte_and_the_archive_is_healed_by_the_restart_a
     let mut show = cluster.broadcaster("7", &capture).await;
     show.send_all().await.expect("still connected");
     show.say(json!({"type": "stop"})).await;
-    show.next_of("finalizing").await.expect("the stop is sealed");
+    show.next_of("finalizing")
+        .await
+        .expect("the stop is sealed");
     cluster.process(UP).kill_and_restart().await;
     let recording = archived_exactly(&cluster, "7", &capture).await;
     assert_eq!(recording["end_reason"], "stop");
@@ -73,9 +92,14 @@ async fn a_second_run_of_the_encoder_is_a_second_take_of_the_same_recording() {
     let mut show = cluster.broadcaster("7", &first).await;
     let session = show.session.clone();
     show.send_all().await.expect("still connected");
-    let ready = show.begin_take("other-microphone", second.clone()).await.expect("still connected");
+    let ready = show
+        .begin_take("other-microphone", second.clone())
+        .await
+        .expect("still connected");
     assert_eq!(ready["session"], json!(session), "{ready}");
-    show.send_to(second.len() / 2).await.expect("still connected");
+    show.send_to(second.len() / 2)
+        .await
+        .expect("still connected");
     show.reset();
     show.resume().await;
     show.send_all().await.expect("still connected");

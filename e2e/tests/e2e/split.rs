@@ -2,8 +2,10 @@
 
 use aircheck_e2e::{
     capture::Capture,
-    cluster::{ARCHIVER, Cluster, GATEWAY, INGEST, S3},
+    cluster::Cluster,
+    http,
     oracle::archived_exactly,
+    services::{ARCHIVER, GATEWAY, INGEST, S3},
 };
 use serde_json::json;
 
@@ -11,7 +13,10 @@ use serde_json::json;
 const SETTINGS: &[(&str, &str)] = &[("AIRCHECK_CLAIM_LEASE", "2s")];
 
 async fn rows(cluster: &Cluster, show: &str) -> String {
-    let postgres = cluster.postgres.as_ref().expect("a split cluster has a PostgreSQL");
+    let postgres = cluster
+        .postgres
+        .as_ref()
+        .expect("a split cluster has a PostgreSQL");
     let query = format!("select count(*), min(status) from recording where show_id = '{show}'");
     postgres.ask(&query).await.expect("PostgreSQL answers")
 }
@@ -22,7 +27,9 @@ async fn separate_services_with_postgresql_keep_a_show_through_two_resets() {
     let capture = Capture::load("opus250");
     let mut show = cluster.broadcaster("7", &capture).await;
     for third in 1..=2 {
-        show.send_to(capture.len() * third / 3).await.expect("still connected");
+        show.send_to(capture.len() * third / 3)
+            .await
+            .expect("still connected");
         show.reset();
         show.resume().await;
     }
@@ -30,6 +37,14 @@ async fn separate_services_with_postgresql_keep_a_show_through_two_resets() {
     show.stop().await.expect("still connected");
     archived_exactly(&cluster, "7", &capture).await;
     assert_eq!(rows(&cluster, "7").await, "1|archived");
+    for address in &cluster.ops {
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            let answer = http::get(*address, path)
+                .await
+                .expect("every service can be asked");
+            assert_eq!(answer.status, 200, "{address} {path}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -54,14 +69,22 @@ async fn a_show_goes_on_while_the_archiver_is_dead_and_is_archived_by_its_succes
     let mut cluster = Cluster::split(SETTINGS).await;
     let capture = Capture::load("opus250");
     let mut show = cluster.broadcaster("7", &capture).await;
-    show.send_to(capture.len() / 3).await.expect("still connected");
+    show.send_to(capture.len() / 3)
+        .await
+        .expect("still connected");
     cluster.process(ARCHIVER).kill().await;
-    show.send_all().await.expect("the archiver's death is no broadcaster's matter");
-    show.acked_to(capture.len()).await.expect("nor does it keep bytes from being durable");
+    show.send_all()
+        .await
+        .expect("the archiver's death is no broadcaster's matter");
+    show.acked_to(capture.len())
+        .await
+        .expect("nor does it keep bytes from being durable");
     show.say(json!({"type": "stop"})).await;
     show.next_of("finalizing").await.expect("stop is heard");
     cluster.process(ARCHIVER).start().await;
-    show.next_of("archived").await.expect("the broadcaster hears the end all the same");
+    show.next_of("archived")
+        .await
+        .expect("the broadcaster hears the end all the same");
     archived_exactly(&cluster, "7", &capture).await;
 }
 
@@ -83,13 +106,29 @@ async fn a_show_without_a_database_is_recorded_and_archived_when_the_database_is
     let mut cluster = Cluster::split(SETTINGS).await;
     let capture = Capture::load("opus250");
     let mut show = cluster.broadcaster("7", &capture).await;
-    show.send_to(capture.len() / 3).await.expect("still connected");
-    cluster.postgres.as_mut().expect("a PostgreSQL").stop().await;
-    show.send_all().await.expect("the database's death is no broadcaster's matter");
-    show.acked_to(capture.len()).await.expect("nor does it keep bytes from being durable");
+    show.send_to(capture.len() / 3)
+        .await
+        .expect("still connected");
+    cluster
+        .postgres
+        .as_mut()
+        .expect("a PostgreSQL")
+        .stop()
+        .await;
+    show.send_all()
+        .await
+        .expect("the database's death is no broadcaster's matter");
+    show.acked_to(capture.len())
+        .await
+        .expect("nor does it keep bytes from being durable");
     show.say(json!({"type": "stop"})).await;
     show.next_of("finalizing").await.expect("stop is heard");
-    cluster.postgres.as_mut().expect("a PostgreSQL").restart().await;
+    cluster
+        .postgres
+        .as_mut()
+        .expect("a PostgreSQL")
+        .restart()
+        .await;
     archived_exactly(&cluster, "7", &capture).await;
     assert_eq!(rows(&cluster, "7").await, "1|archived");
 }
@@ -98,11 +137,23 @@ async fn a_show_without_a_database_is_recorded_and_archived_when_the_database_is
 async fn a_show_that_begins_without_a_database_is_recorded_and_archived_later() {
     let mut cluster = Cluster::split(SETTINGS).await;
     let capture = Capture::load("sweepA");
-    cluster.postgres.as_mut().expect("a PostgreSQL").stop().await;
+    cluster
+        .postgres
+        .as_mut()
+        .expect("a PostgreSQL")
+        .stop()
+        .await;
     let mut show = cluster.broadcaster("7", &capture).await;
     show.send_all().await.expect("still connected");
-    show.acked_to(capture.len()).await.expect("durable without a database");
-    cluster.postgres.as_mut().expect("a PostgreSQL").restart().await;
+    show.acked_to(capture.len())
+        .await
+        .expect("durable without a database");
+    cluster
+        .postgres
+        .as_mut()
+        .expect("a PostgreSQL")
+        .restart()
+        .await;
     show.stop().await.expect("archived with it");
     archived_exactly(&cluster, "7", &capture).await;
 }

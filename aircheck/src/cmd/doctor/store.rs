@@ -336,3 +336,62 @@ fn key(flag: Option<&str>, file: Option<&PathBuf>, variable: &str) -> anyhow::Re
     }
     std::env::var(variable).with_context(|| format!("or {variable}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::s3::{DEV_ACCESS_KEY_ID, DEV_SECRET_ACCESS_KEY, DevS3};
+    use aircheck_runtime::shutdown::Shutdown;
+    use clap::Parser;
+    use tokio::net::TcpListener;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    fn patient(endpoint: &str, secret: &str) -> Patient {
+        let flags = [
+            "doctor",
+            "--database-url=sqlite:x",
+            "--s3-bucket=shows",
+            "--s3-access-key-id",
+            DEV_ACCESS_KEY_ID,
+            "--s3-endpoint",
+            endpoint,
+            "--s3-secret-access-key",
+            secret,
+        ];
+        Patient::new(&Cli::parse_from(flags).config).expect("keys")
+    }
+
+    #[tokio::test]
+    async fn the_development_store_does_all_that_is_useful_and_keeps_nothing() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = DevS3::open(
+            dir.path(),
+            "shows",
+            DEV_ACCESS_KEY_ID,
+            DEV_SECRET_ACCESS_KEY,
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let endpoint = format!("http://{}", listener.local_addr().expect("bound"));
+        let stop = Shutdown::new();
+        let serving = tokio::spawn(store.expect("opens").serve(listener, stop.clone()));
+        let mut findings = Findings::default();
+        Box::pin(patient(&endpoint, DEV_SECRET_ACCESS_KEY).examine(&mut findings)).await;
+        assert!(findings.0.len() > 20, "{findings:#?}");
+        for row in findings.0.iter().filter(|row| row.weight != Weight::Known) {
+            assert!(row.holds, "{row:?}");
+        }
+        let left = fs::read_dir(dir.path()).expect("dir").count();
+        assert_eq!(left, 1, "nothing but the bucket");
+        let mut findings = Findings::default();
+        Box::pin(patient(&endpoint, "wrong").examine(&mut findings)).await;
+        assert_eq!(findings.lacking(), 1, "{findings:?}");
+        assert_eq!(findings.0[0].detail, "refused with 403");
+        stop.trigger();
+        serving.await.expect("serves");
+    }
+}

@@ -38,9 +38,10 @@ impl Patient {
         &self,
         name: &str,
         upload: &str,
-        number: i32,
+        (number, checks): (i32, bool),
         data: Bytes,
     ) -> Said<CompletedPart> {
+        let checksum = checks.then(|| crc(&data));
         let call = self
             .client
             .upload_part()
@@ -49,14 +50,13 @@ impl Patient {
         let call = call
             .upload_id(upload)
             .part_number(number)
+            .set_checksum_crc64_nvme(checksum.clone())
             .body(ByteStream::from(data));
         let etag = said(call.send().await)?
             .e_tag
             .ok_or_else(|| "no ETag".to_owned())?;
-        Ok(CompletedPart::builder()
-            .part_number(number)
-            .e_tag(etag)
-            .build())
+        let part = CompletedPart::builder().part_number(number).e_tag(etag);
+        Ok(part.set_checksum_crc64_nvme(checksum).build())
     }
 
     async fn complete(&self, upload: &str, parts: &[CompletedPart], crc: Option<&str>) -> Said<()> {
@@ -73,57 +73,35 @@ impl Patient {
         said(call.send().await).map(drop)
     }
 
+    /// An upload from begin to end.
     pub(super) async fn multipart(&self, findings: &mut Findings) {
-        let whole = self.begin("multi", true).await;
-        let detail = whole.as_ref().err().cloned().unwrap_or_default();
-        findings.add(
-            Weight::Useful,
+        let checked = self.begin("multi", true).await;
+        let (what, checks) = (
             "store: multipart with a checksum of the whole",
-            whole.is_ok(),
-            detail,
+            checked.is_ok(),
         );
-        let checks = whole.is_ok();
-        let upload = match whole {
-            Ok(upload) => Ok(upload),
-            Err(_) => self.begin("multi", false).await,
+        let upload = match findings.tried(Weight::Useful, what, checked) {
+            Some(upload) => Ok(upload),
+            None => self.begin("multi", false).await,
         };
         let what = "store: multipart upload";
         let Some(upload) = findings.tried(Weight::Needed, what, upload) else {
             return;
         };
-        let (first, last) = (Bytes::from(vec![1; PART]), Bytes::from_static(b"last"));
-        let bytes = [first.clone(), last.clone()].concat();
-        let parts = async {
-            // As the archiver does: the first part again at the end, with its header complete.
-            self.part("multi", &upload, 1, Bytes::from(vec![0; PART]))
-                .await?;
-            let last = self.part("multi", &upload, 2, last).await?;
-            Ok([self.part("multi", &upload, 1, first).await?, last])
+        let Some((parts, bytes)) = self.filled(findings, &upload, checks).await else {
+            // Whether the store has it still is asked elsewhere.
+            return drop(self.abort("multi", &upload).await);
         };
-        let parts: Said<[CompletedPart; 2]> = parts.await;
-        let what = "store: a part can be replaced";
-        let Some(parts) = findings.tried(Weight::Needed, what, parts) else {
-            return;
-        };
-        let crc = crc(&bytes);
-        let completed = self
-            .complete(&upload, &parts, checks.then_some(crc.as_str()))
-            .await;
-        if findings
-            .tried(Weight::Needed, "store: Complete", completed)
-            .is_none()
-        {
-            return;
-        }
         let head = self.head("multi").await;
-        self.compare(findings, MULTI_HEADS, &head, bytes.len(), &crc);
+        self.compare(findings, MULTI_HEADS, &head, bytes.len(), &crc(&bytes));
         let found = self.get("multi", None).await;
         let same = found.as_deref().is_ok_and(|found| found == bytes);
+        let told = found.err().unwrap_or_default();
         findings.add(
             Weight::Needed,
             "store: its bytes are the parts'",
             same,
-            found.err().unwrap_or_default(),
+            told,
         );
         let again = self.complete(&upload, &parts, None).await;
         let told = again.as_ref().err().cloned().unwrap_or_default();
@@ -135,19 +113,48 @@ impl Patient {
         );
     }
 
-    pub(super) async fn aborted(&self, findings: &mut Findings) {
-        let begun = self.begin("aborted", false).await;
-        let Ok(upload) = begun else { return };
+    /// Sends and completes the parts; gives them and their bytes.
+    async fn filled(
+        &self,
+        findings: &mut Findings,
+        upload: &str,
+        checks: bool,
+    ) -> Option<([CompletedPart; 2], Vec<u8>)> {
+        let (first, last) = (Bytes::from(vec![1; PART]), Bytes::from_static(b"last"));
+        let bytes = [first.clone(), last.clone()].concat();
+        let parts = async {
+            // As the archiver does: the first part again at the end, with its header complete.
+            self.part("multi", upload, (1, checks), Bytes::from(vec![0; PART]))
+                .await?;
+            let last = self.part("multi", upload, (2, checks), last).await?;
+            Ok([self.part("multi", upload, (1, checks), first).await?, last])
+        };
+        let parts: Said<[CompletedPart; 2]> = parts.await;
+        let parts = findings.tried(Weight::Needed, "store: a part can be replaced", parts)?;
+        let whole = checks.then(|| crc(&bytes));
+        let completed = self.complete(upload, &parts, whole.as_deref()).await;
+        findings.tried(Weight::Needed, "store: Complete", completed)?;
+        Some((parts, bytes))
+    }
+
+    async fn abort(&self, name: &str, upload: &str) -> Said<()> {
         let call = self
             .client
             .abort_multipart_upload()
             .bucket(&self.bucket)
-            .key(self.key("aborted"));
-        let aborted = said(call.upload_id(&upload).send().await).map(drop);
+            .key(self.key(name));
+        said(call.upload_id(upload).send().await).map(drop)
+    }
+
+    /// An upload that is given up.
+    pub(super) async fn aborted(&self, findings: &mut Findings) {
+        let Ok(upload) = self.begin("aborted", false).await else {
+            return;
+        };
+        let aborted = self.abort("aborted", &upload).await;
         findings.tried(Weight::Useful, "store: Abort", aborted);
-        let late = self
-            .part("aborted", &upload, 1, Bytes::from_static(b"late"))
-            .await;
+        let late = Bytes::from_static(b"late");
+        let late = self.part("aborted", &upload, (1, false), late).await;
         let told = late.as_ref().err().cloned().unwrap_or_default();
         findings.add(
             Weight::Known,
