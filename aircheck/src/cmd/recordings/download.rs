@@ -74,7 +74,11 @@ pub(super) async fn run(
 }
 
 /// Asks for everything from `offset` on, through redirects.
-async fn follow(http: &Http, mut url: Uri, offset: u64) -> anyhow::Result<Response<Incoming>> {
+pub(super) async fn follow(
+    http: &Http,
+    mut url: Uri,
+    offset: u64,
+) -> anyhow::Result<Response<Incoming>> {
     for _ in 0..REDIRECTS_MAX {
         let range = (offset > 0).then(|| HeaderValue::try_from(format!("bytes={offset}-")));
         let answer = http.open(&url, range.transpose()?).await?;

@@ -4,6 +4,7 @@
 
 mod download;
 mod partial;
+mod verify;
 
 use crate::{
     http::{Http, escaped, join},
@@ -17,6 +18,8 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
+/// Exit status of a verification that failed.
+const DIFFERS: u8 = 3;
 /// Most recordings the gateway gives at a time.
 const PAGE_MAX: usize = 200;
 
@@ -26,6 +29,7 @@ const PAGE_MAX: usize = 200;
 Examples:
   aircheck recordings list --show 7 --status archived
   aircheck recordings show 01JD0K3V7C6X5W4N2M1B0A9Z8Y
+  aircheck recordings verify 01JD0K3V7C6X5W4N2M1B0A9Z8Y
   aircheck recordings download 01JD0K3V7C6X5W4N2M1B0A9Z8Y -o show.webm --resume")]
 pub(crate) struct Recordings {
     /// The gateway
@@ -51,6 +55,11 @@ enum Action {
     },
     /// Download a recording's archive and check it
     Download(Download),
+    /// Read a recording's archive and compare length and checksum; exit status 3 if they differ
+    Verify {
+        /// Id of the recording
+        id: String,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -116,6 +125,14 @@ pub(crate) async fn run(Recordings { to, action }: Recordings) -> anyhow::Result
             let recording = one(&http, &to, &flags.id).await?;
             let path = download::run(&http, &to, &recording, flags.output, flags.resume).await?;
             output::print(&path.display().to_string())?;
+        }
+        Action::Verify { id } => {
+            let recording = one(&http, &to, &id).await?;
+            let verdict = verify::run(&http, &to, &recording).await?;
+            output::print(&serde_json::to_string_pretty(&verdict)?)?;
+            if verdict["ok"] != true {
+                return Ok(ExitCode::from(DIFFERS));
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
