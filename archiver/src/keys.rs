@@ -20,6 +20,27 @@ pub(crate) enum Place {
     Beside,
 }
 
+/// Which of a recording's media objects one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Label {
+    /// The first, which most recordings have alone.
+    First,
+    /// A take as it came; its number from 1.
+    Take(u32),
+    /// A further file of a stitched archive; its number from 1, so never below 2.
+    Volume(u32),
+}
+
+impl Label {
+    fn written(self, separator: char) -> String {
+        match self {
+            Self::First => String::new(),
+            Self::Take(number) => format!("{separator}take{number}"),
+            Self::Volume(number) => format!("{separator}vol{number}"),
+        }
+    }
+}
+
 /// What a media object is called and served as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kind {
@@ -65,12 +86,12 @@ impl Folder {
         }
     }
 
-    /// Key of a media object. `nth` is the take's index plus one, or `None` for the first object.
-    pub(crate) fn media(&self, nth: Option<u32>, extension: &str, place: Place) -> String {
-        let take = nth.map(|nth| format!(".take{nth}")).unwrap_or_default();
+    /// Key of a media object.
+    pub(crate) fn media(&self, label: Label, extension: &str, place: Place) -> String {
         format!(
-            "{}/recording{take}{}.{extension}",
+            "{}/recording{}{}.{extension}",
             self.path,
+            label.written('.'),
             self.mark(place)
         )
     }
@@ -88,12 +109,22 @@ impl Folder {
     }
 
     /// Content-Disposition of a download. Ids and versions are plain ASCII, so it needs no escapes.
-    pub(crate) fn disposition(&self, nth: Option<u32>, extension: &str) -> String {
-        let take = nth.map(|nth| format!("-take{nth}")).unwrap_or_default();
+    pub(crate) fn disposition(&self, label: Label, extension: &str) -> String {
         format!(
-            "attachment; filename=\"{}{take}.{extension}\"",
-            self.file_stem
+            "attachment; filename=\"{}{}.{extension}\"",
+            self.file_stem,
+            label.written('-')
         )
+    }
+}
+
+/// The extension of a stitched archive of this Content-Type. Matroska is `WebM` with more codecs, and
+/// goes by the same name.
+pub(crate) fn archive_extension(content_type: &str) -> &'static str {
+    if content_type.ends_with("/mp4") {
+        Container::Mp4.extension()
+    } else {
+        Container::WebM.extension()
     }
 }
 
@@ -113,14 +144,21 @@ mod tests {
         let session = "01JDA0000000000000000000AB".parse().expect("a session id");
         let folder = Folder::new("station/", &show, "2026-11-23T20-15-00Z", session);
         let base = "station/recordings/7/2026-11-23T20-15-00Z";
-        let key = |nth, place| folder.media(nth, "webm", place);
-        assert_eq!(key(None, Place::Regular), format!("{base}/recording.webm"));
+        let key = |label, place| folder.media(label, "webm", place);
         assert_eq!(
-            key(Some(2), Place::Regular),
+            key(Label::First, Place::Regular),
+            format!("{base}/recording.webm")
+        );
+        assert_eq!(
+            key(Label::Take(2), Place::Regular),
             format!("{base}/recording.take2.webm")
         );
         assert_eq!(
-            key(None, Place::Beside),
+            key(Label::Volume(2), Place::Regular),
+            format!("{base}/recording.vol2.webm")
+        );
+        assert_eq!(
+            key(Label::First, Place::Beside),
             format!("{base}/recording.01JDA0000000000000000000AB.webm")
         );
         assert_eq!(
@@ -128,10 +166,10 @@ mod tests {
             format!("{base}/manifest.json")
         );
         assert_eq!(
-            folder.disposition(None, "webm"),
+            folder.disposition(Label::First, "webm"),
             "attachment; filename=\"7-2026-11-23T20-15-00Z.webm\""
         );
-        assert_eq!(extension(&key(Some(2), Place::Regular)), "webm");
+        assert_eq!(extension(&key(Label::Take(2), Place::Regular)), "webm");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
     convert,
     db::{Db, Page, RecordingRow},
     finalize::{Ingest, Jobs},
-    keys::{self, Folder},
+    keys::{self, Folder, Label},
     store::ObjectStore,
 };
 use aircheck_core::{
@@ -102,7 +102,7 @@ impl Service {
             return Err(nothing());
         };
         let folder = Folder::new(&self.prefix, &show, &row.version, session);
-        let disposition = folder.disposition(None, keys::extension(key));
+        let disposition = folder.disposition(Label::First, keys::extension(key));
         let content_type = &object.content_type;
         Ok(self
             .store

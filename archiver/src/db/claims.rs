@@ -4,7 +4,7 @@
 //! names its own: a job that was overtaken changes nothing any more.
 
 use super::{
-    Db, DbError, Objects, RecordingRow, StoredObject, deadline,
+    Db, DbError, Objects, RecordingRow, StoredObject, Work, deadline,
     entity::recording::{Column, Entity},
     signed,
 };
@@ -42,6 +42,10 @@ pub(crate) struct Finish {
     pub(crate) error: Option<String>,
     pub(crate) objects: Vec<StoredObject>,
     pub(crate) manifest_key: String,
+    /// Right to a packet; `None` where the takes could not be muxed.
+    pub(crate) duration_ms: Option<u64>,
+    /// What is worth keeping of the work.
+    pub(crate) work: Option<Work>,
 }
 
 impl Db {
@@ -123,6 +127,26 @@ impl Db {
         .await
     }
 
+    /// Notes which files of a stitched archive are being made; `false`: claim lost.
+    pub(crate) async fn plan_files(
+        &self,
+        claim: &Claim,
+        files: &[StoredObject],
+        work: &Work,
+    ) -> Result<bool, DbError> {
+        let update = held(claim)
+            .col_expr(Column::Objects, Expr::value(Objects(files.to_vec())))
+            .col_expr(Column::Work, Expr::value(Some(work.clone())));
+        self.guarded(claim, update).await
+    }
+
+    /// Notes how far the making of a stitched archive has come; `false`: claim lost.
+    pub(crate) async fn note(&self, claim: &Claim, work: &Work) -> Result<bool, DbError> {
+        let work = Some(work.clone());
+        self.guarded(claim, held(claim).col_expr(Column::Work, Expr::value(work)))
+            .await
+    }
+
     /// Notes what keeps a recording from being archived; `false`: claim lost.
     pub(crate) async fn complain(&self, claim: &Claim, error: &str) -> Result<bool, DbError> {
         let update = held(claim)
@@ -157,6 +181,11 @@ impl Db {
                     Column::Crc64nvme,
                     Expr::value(first.and_then(|o| o.crc64nvme.clone())),
                 )
+                .col_expr(
+                    Column::DurationMs,
+                    Expr::value(finish.duration_ms.map(signed)),
+                )
+                .col_expr(Column::Work, Expr::value(finish.work.clone()))
                 .col_expr(Column::ClaimUntil, Expr::value(0_i64))
                 .col_expr(Column::UpdatedAt, Expr::value(now))
         };
@@ -274,6 +303,8 @@ mod tests {
             error: None,
             objects: Vec::new(),
             manifest_key,
+            duration_ms: None,
+            work: None,
         }
     }
 

@@ -13,6 +13,7 @@ pub(crate) use claims::{Claim, Claimed, Finish};
 pub(crate) use entity::{
     recording::{Gaps, Markers, Model as RecordingRow, Objects, StoredObject},
     show::Model as ShowRow,
+    work::{Facts, FileWork, SentPart, Work},
 };
 pub(crate) use recordings::Page;
 

@@ -4,7 +4,7 @@
 //! every statement names those it may change.
 
 use super::{
-    Db, DbError, Gaps, Markers, Objects, RecordingRow, deadline,
+    Db, DbError, Gaps, Markers, Objects, RecordingRow, Work, deadline,
     entity::recording::{ActiveModel, Column, Entity},
     signed,
 };
@@ -116,6 +116,7 @@ impl Db {
             .col_expr(Column::Objects, Expr::value(Objects::default()))
             .col_expr(Column::Markers, Expr::value(Markers::default()))
             .col_expr(Column::Manifest, Expr::value(serde_json::Value::Null))
+            .col_expr(Column::Work, Expr::value(None::<Work>))
             .filter(Column::Id.eq(id))
             .filter(Column::Status.is_in([Status::Archived.as_str(), Status::Failed.as_str()]));
         deadline(update.exec(&self.connection)).await?;
@@ -213,6 +214,7 @@ fn fresh(manifest: &Manifest, version: String) -> ActiveModel {
         claim_until: Set(0),
         created_at: Set(now),
         updated_at: Set(now),
+        work: Set(None),
         deleted_at: Set(None),
     }
 }

@@ -4,15 +4,18 @@
 //! that pass are waited out here; they never make a recording `failed`.
 
 use super::{
-    assemble::Archive,
     halt::{Halt, Stop},
     jobs::{Listeners, Progress},
+    manifest::{self, Layout},
     prove::prove,
+    raw::Takes,
+    ship::Shipper,
     source::Ingest,
+    stitched::{Files, Stitched},
     verdict::Proof,
 };
 use crate::{
-    db::{Claim, Claimed, Db, Finish, RecordingRow, StoredObject},
+    db::{Claim, Claimed, Db, Finish, RecordingRow, StoredObject, Work},
     keys::Folder,
     metrics,
     store::{Crc64, Extent, ObjectStore},
@@ -153,13 +156,19 @@ impl Job {
         row: RecordingRow,
     ) -> Result<RecordingRow, Halt> {
         let Context { db, prefix, .. } = &*self.context;
-        let manifest = &self.manifest;
-        let folder = Folder::new(prefix, &manifest.show_id, &row.version, manifest.session);
-        let mut archive = Archive::new(self, stop, claim, folder, row.objects.0);
-        let objects = archive.takes().await?;
-        let manifest_key = archive.manifest(&row.version, &objects).await?;
-        let finish = outcome(manifest, archive.conflict(), objects, manifest_key);
-        let bytes = manifest.bytes();
+        let session = &self.manifest;
+        let folder = Folder::new(prefix, &session.show_id, &row.version, session.session);
+        let shipper = Shipper {
+            context: &self.context,
+            stop,
+            claim,
+            folder: &folder,
+        };
+        let made = self.objects(shipper, row.objects.0, row.work).await?;
+        let manifest_key =
+            manifest::write(self, shipper, &row.version, &made.objects, &made.layout).await?;
+        let finish = outcome(session, made, manifest_key);
+        let bytes = session.bytes();
         self.listeners.tell(Progress {
             bytes,
             archived: bytes,
@@ -170,6 +179,48 @@ impl Job {
         let row = finished.ok_or(Halt::ClaimLost)?;
         metrics::archived(finish.status, self.begun.elapsed());
         Ok(row)
+    }
+
+    /// Makes the objects: stitched, or raw where that can't be.
+    async fn objects(
+        &self,
+        shipper: Shipper<'_>,
+        plan: Vec<StoredObject>,
+        work: Option<Work>,
+    ) -> Result<Objects, Halt> {
+        let mut mux_error = None;
+        if self.manifest.bytes() > 0 {
+            let mut work = work.unwrap_or_else(|| Work::fresh(self.context.part_size));
+            let mut files = Files::new(self, shipper, &mut work, None);
+            match files.make(&plan).await? {
+                Stitched::Files(objects, facts) => {
+                    let conflict = files.conflict(&objects);
+                    return Ok(Objects {
+                        objects,
+                        conflict,
+                        layout: Layout::Stitched(facts, work),
+                    });
+                }
+                Stitched::Unfit(unfit) => {
+                    tracing::warn!(%unfit, "the takes are archived as they came");
+                    mux_error = Some(unfit.to_string());
+                }
+            }
+        }
+        let Shipper {
+            stop,
+            claim,
+            folder,
+            ..
+        } = shipper;
+        let plan = plan.into_iter().filter(|object| object.take.is_some());
+        let mut takes = Takes::new(self, stop, claim, folder, plan.collect());
+        let objects = takes.make().await?;
+        Ok(Objects {
+            objects,
+            conflict: takes.conflict(),
+            layout: Layout::Raw(mux_error),
+        })
     }
 
     async fn let_go(&self, claim: &Claim, halt: &Halt) {
@@ -223,12 +274,20 @@ pub(crate) fn extent(object: &StoredObject) -> Option<Extent> {
     })
 }
 
-fn outcome(
-    manifest: &Manifest,
-    conflict: Option<String>,
+/// What came of the takes.
+struct Objects {
     objects: Vec<StoredObject>,
-    manifest_key: String,
-) -> Finish {
+    /// What is wrong because somebody else's object stood in the way.
+    conflict: Option<String>,
+    layout: Layout,
+}
+
+fn outcome(manifest: &Manifest, made: Objects, manifest_key: String) -> Finish {
+    let Objects {
+        objects,
+        conflict,
+        layout,
+    } = made;
     let empty = objects.is_empty().then(|| NO_MEDIA.to_owned());
     let error = manifest.recording_error.clone().or(conflict).or(empty);
     let status = if error.is_some() {
@@ -236,11 +295,17 @@ fn outcome(
     } else {
         Status::Archived
     };
+    let (duration_ms, work) = match layout {
+        Layout::Stitched(facts, work) => (Some(facts.duration_ms), Some(work)),
+        Layout::Raw(_) => (None, None),
+    };
     Finish {
         status,
         error,
         objects,
         manifest_key,
+        duration_ms,
+        work,
     }
 }
 

@@ -49,9 +49,14 @@ impl Listeners {
         self.0.receiver_count() > 0
     }
 
-    /// Tells them how far the job has come.
-    pub(crate) fn tell(&self, progress: Progress) {
-        self.0.send_replace(JobState::Running(progress));
+    /// Tells them how far the job has come. A replay takes back nothing of what was told.
+    pub(crate) fn tell(&self, mut progress: Progress) {
+        self.0.send_modify(|state| {
+            if let JobState::Running(told) = state {
+                progress.archived = progress.archived.max(told.archived);
+            }
+            *state = JobState::Running(progress);
+        });
     }
 
     fn end(&self, result: Result<RecordingRow, Fault>) {

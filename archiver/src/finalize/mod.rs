@@ -2,19 +2,27 @@
 //!
 //! 1. [`jobs`] lets calls for one session share one job.
 //! 2. [`job`] seals the row and claims it, so that one archiver works while the others follow.
-//! 3. [`assemble`] decides which objects the takes become, and under which names.
-//! 4. [`upload`] makes one object; [`prove`] and [`verdict`] tell what a lost answer meant.
-//! 5. [`job`] writes the manifest beside them and makes the row final, guarded by its claim.
+//! 3. [`stitch`] muxes the takes, and [`cut`] cuts the files into parts, without any I/O; [`ship`]
+//!    brings parts into the store and notes them in the row.
+//! 4. [`stitched`] makes the files of the parts; [`raw`] makes one object a take where they can't be
+//!    stitched.
+//! 5. [`upload`] makes one object; [`prove`] and [`verdict`] tell what a lost answer meant.
+//! 6. [`manifest`] goes beside them, then [`job`] makes the row final, guarded by its claim.
 //!
 //! A job that dies anywhere costs a replay: the row names what was being made before it came into
 //! being, and what is there already is proved instead of made again.
 
-mod assemble;
+mod cut;
 mod halt;
 mod job;
 mod jobs;
+mod manifest;
 mod prove;
+mod raw;
+mod ship;
 mod source;
+mod stitch;
+mod stitched;
 mod upload;
 mod verdict;
 

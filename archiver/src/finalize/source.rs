@@ -53,7 +53,26 @@ impl Broken {
     }
 }
 
-/// Reads one take from its first byte to its last.
+/// What comes next of a take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// Bytes that are there.
+    Bytes(Bytes),
+    /// So many bytes that will never come. More bytes follow; a hole at the end is not told.
+    Hole(u64),
+}
+
+/// What is known of a take before it is read.
+#[derive(Clone, Debug)]
+enum Extent {
+    /// It has been sealed: its end, and the declared holes still ahead, sorted and apart.
+    Sealed { end: u64, holes: Vec<(u64, u64)> },
+    /// It may grow. What is missing between two bytes that the ingest has is a hole: it was declared
+    /// before the later byte was taken.
+    Growing,
+}
+
+/// Reads one take, in order.
 #[derive(Debug)]
 pub(crate) struct TakeReader {
     ingest: Ingest,
@@ -61,12 +80,12 @@ pub(crate) struct TakeReader {
     listeners: Listeners,
     session: SessionId,
     take: u32,
-    /// Declared holes still ahead, sorted.
-    holes: Vec<(u64, u64)>,
+    extent: Extent,
     /// Offset in the take of the next byte to pull.
     position: u64,
-    end: u64,
     stream: Option<Streaming<ReadSpoolResponse>>,
+    /// Passed over since the last byte.
+    hole: u64,
     /// Pulled, but not asked for yet.
     ahead: Bytes,
     backoff: Backoff,
@@ -74,28 +93,53 @@ pub(crate) struct TakeReader {
     last_byte: Instant,
 }
 
+/// Where bytes come from, and who may end the reading.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) ingest: Ingest,
+    pub(crate) stop: Stop,
+    pub(crate) listeners: Listeners,
+}
+
 impl TakeReader {
-    /// A reader of take `take` (from 0), which the manifest has.
-    pub(crate) fn new(
-        ingest: Ingest,
-        stop: Stop,
-        listeners: Listeners,
-        manifest: &Manifest,
-        take: u32,
-    ) -> Self {
+    /// A reader of take `take` (from 0) of a sealed session, from offset `position` on.
+    pub(crate) fn sealed(origin: Origin, manifest: &Manifest, take: u32, position: u64) -> Self {
+        let end = manifest
+            .takes
+            .get(take as usize)
+            .map_or(0, |record| record.bytes);
+        let mut holes = holes(manifest, take);
+        holes.retain(|&(_, to)| to > position);
+        Self::new(
+            origin,
+            manifest.session,
+            take,
+            position,
+            Extent::Sealed { end, holes },
+        )
+    }
+
+    /// A reader of take `take` of a session that is live: it waits for bytes that do not exist yet.
+    pub(crate) fn growing(origin: Origin, session: SessionId, take: u32, position: u64) -> Self {
+        Self::new(origin, session, take, position, Extent::Growing)
+    }
+
+    fn new(origin: Origin, session: SessionId, take: u32, position: u64, extent: Extent) -> Self {
+        let Origin {
+            ingest,
+            stop,
+            listeners,
+        } = origin;
         Self {
             ingest,
             stop,
             listeners,
-            session: manifest.session,
+            session,
             take,
-            holes: holes(manifest, take),
-            position: 0,
-            end: manifest
-                .takes
-                .get(take as usize)
-                .map_or(0, |record| record.bytes),
+            extent,
+            position,
             stream: None,
+            hole: 0,
             ahead: Bytes::new(),
             backoff: halt::backoff(),
             refusals: 0,
@@ -103,19 +147,19 @@ impl TakeReader {
         }
     }
 
-    /// The next `limit` bytes; fewer only at the end of the take.
+    /// The next `limit` bytes, holes passed over; fewer only at the end of the take.
     ///
     /// # Errors
-    /// If the ingest does not have what the manifest promises, or the job must stop.
+    /// As for [`Self::next`].
     pub(crate) async fn fill(&mut self, limit: usize) -> Result<Bytes, Halt> {
-        let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
-        let mut part = BytesMut::with_capacity(limit.min(left.saturating_add(self.ahead.len())));
+        let mut part = BytesMut::new();
         while part.len() < limit {
             if self.ahead.is_empty() {
-                let Some(pulled) = self.pull().await? else {
-                    break;
-                };
-                self.ahead = pulled;
+                match self.next().await? {
+                    None => break,
+                    Some(Piece::Hole(_)) => continue,
+                    Some(Piece::Bytes(bytes)) => self.ahead = bytes,
+                }
             }
             let piece = self.ahead.len().min(limit - part.len());
             part.extend_from_slice(&self.ahead.split_to(piece));
@@ -123,10 +167,29 @@ impl TakeReader {
         Ok(part.freeze())
     }
 
+    /// What comes next; `None` at the end of a sealed take. Loses nothing when dropped in between.
+    ///
+    /// # Errors
+    /// If the ingest does not have what the manifest promises, or the job must stop.
+    pub(crate) async fn next(&mut self) -> Result<Option<Piece>, Halt> {
+        if self.ahead.is_empty() {
+            let Some(pulled) = self.pull().await? else {
+                return Ok(None);
+            };
+            self.ahead = pulled;
+        }
+        Ok(Some(match std::mem::take(&mut self.hole) {
+            0 => Piece::Bytes(std::mem::take(&mut self.ahead)),
+            lost => Piece::Hole(lost),
+        }))
+    }
+
     async fn pull(&mut self) -> Result<Option<Bytes>, Halt> {
         loop {
             self.skip_holes();
-            if self.position >= self.end {
+            if let Extent::Sealed { end, .. } = self.extent
+                && self.position >= end
+            {
                 return Ok(None);
             }
             self.stop.check()?;
@@ -149,11 +212,16 @@ impl TakeReader {
     }
 
     fn skip_holes(&mut self) {
-        while let Some(&(from, to)) = self.holes.first()
+        let Extent::Sealed { holes, .. } = &mut self.extent else {
+            return;
+        };
+        while let Some(&(from, to)) = holes.first()
             && from <= self.position
         {
-            self.position = self.position.max(to);
-            self.holes.remove(0);
+            let beyond = self.position.max(to);
+            self.hole += beyond - self.position;
+            self.position = beyond;
+            holes.remove(0);
         }
     }
 
@@ -163,7 +231,7 @@ impl TakeReader {
                 session: self.session.to_string(),
                 take: self.take,
                 offset: self.position,
-                follow: false,
+                follow: matches!(self.extent, Extent::Growing),
             };
             let opened = timeout(OPEN_TIMEOUT, self.ingest.read_spool(request)).await;
             let opened = opened
@@ -180,32 +248,48 @@ impl TakeReader {
             .map_err(Broken::Status)?
         {
             Some(message) => Ok(message),
+            // The ingest ends a stream that follows when it goes down.
+            None if matches!(self.extent, Extent::Growing) => Err(Broken::Silent),
             None => Err(Broken::Differs("it ends early")),
         }
     }
 
     /// What is new in a message. Nothing may be missing before it or lie behind the end.
-    fn accept(&self, message: ReadSpoolResponse) -> Result<Bytes, Broken> {
+    fn accept(&mut self, message: ReadSpoolResponse) -> Result<Bytes, Broken> {
         let ReadSpoolResponse { offset, mut data } = message;
-        if offset > self.position {
-            return Err(Broken::Differs(
-                "bytes are missing without a gap that says so",
-            ));
+        match &self.extent {
+            Extent::Sealed { .. } if offset > self.position => {
+                return Err(Broken::Differs(
+                    "bytes are missing without a gap that says so",
+                ));
+            }
+            Extent::Growing if data.is_empty() => {}
+            Extent::Growing => {
+                let beyond = self.position.max(offset);
+                self.hole += beyond - self.position;
+                self.position = beyond;
+            }
+            Extent::Sealed { .. } => {}
         }
-        let known = usize::try_from(self.position - offset).unwrap_or(usize::MAX);
+        let known = usize::try_from(self.position.saturating_sub(offset)).unwrap_or(usize::MAX);
         data.advance(known.min(data.len()));
-        let until_hole = self
-            .holes
-            .first()
-            .map_or(self.end, |&(from, _)| from.min(self.end));
-        if data.len() as u64 > until_hole - self.position {
-            return Err(Broken::Differs("it holds more bytes than it should"));
+        if let Extent::Sealed { end, holes } = &self.extent {
+            let until_hole = holes.first().map_or(*end, |&(from, _)| from.min(*end));
+            if data.len() as u64 > until_hole - self.position {
+                return Err(Broken::Differs("it holds more bytes than it should"));
+            }
         }
         Ok(data)
     }
 
     async fn recover(&mut self, broken: Broken) -> Result<(), Halt> {
         self.stream = None;
+        if matches!((&self.extent, &broken), (Extent::Growing, Broken::Silent))
+            && self.last_byte.elapsed() <= PATIENCE
+        {
+            // A broadcaster in grace sends nothing either.
+            return self.stop.sleep(self.backoff.delay()).await;
+        }
         if broken.is_definite() {
             self.refusals += 1;
             if self.refusals >= REFUSALS_MAX {
@@ -235,15 +319,22 @@ impl TakeReader {
     }
 }
 
-/// Declared holes of a take, sorted, in offsets.
-fn holes(manifest: &Manifest, take: u32) -> Vec<(u64, u64)> {
-    let mut holes: Vec<_> = manifest
+/// Declared holes of a take, in offsets: sorted, and with bytes between them.
+pub(crate) fn holes(manifest: &Manifest, take: u32) -> Vec<(u64, u64)> {
+    let mut declared: Vec<_> = manifest
         .gaps
         .iter()
         .filter(|gap| gap.take == take && gap.to > gap.from)
         .map(|gap| (gap.from, gap.to))
         .collect();
-    holes.sort_unstable();
+    declared.sort_unstable();
+    let mut holes: Vec<(u64, u64)> = Vec::with_capacity(declared.len());
+    for (from, to) in declared {
+        match holes.last_mut() {
+            Some((_, end)) if *end >= from => *end = to.max(*end),
+            _ => holes.push((from, to)),
+        }
+    }
     holes
 }
 
@@ -253,11 +344,9 @@ pub(crate) fn media_bytes(manifest: &Manifest, take: u32) -> u64 {
         .takes
         .get(take as usize)
         .map_or(0, |record| record.bytes);
-    let mut at = 0;
-    let mut bytes = 0;
-    for (from, to) in holes(manifest, take) {
-        bytes += from.min(end).saturating_sub(at);
-        at = at.max(to);
-    }
-    bytes + end.saturating_sub(at)
+    let missing: u64 = holes(manifest, take)
+        .into_iter()
+        .map(|(from, to)| to.min(end).saturating_sub(from.min(end)))
+        .sum();
+    end.saturating_sub(missing)
 }

@@ -29,7 +29,7 @@ pub(super) enum Made {
 /// All parts of an object, taken by the store.
 #[derive(Debug)]
 pub(super) struct Parts {
-    tags: Vec<PartTag>,
+    pub(super) tags: Vec<PartTag>,
     pub(super) whole: Extent,
 }
 
@@ -53,6 +53,15 @@ impl Upload<'_> {
             Some(session) => session == self.meta.session,
             None => head.bytes == bytes,
         }))
+    }
+
+    /// Whether the key is free, or holds an object that bears our token.
+    pub(super) async fn is_ours_or_free(&self) -> Result<bool, Halt> {
+        let head = self
+            .stop
+            .persist("look at the key", || self.store.head(self.key))
+            .await?;
+        Ok(head.is_none_or(|head| head.session.as_ref() == Some(&self.meta.session)))
     }
 
     /// Makes a small object, unless it is there. Looks before it writes, because a store may ignore
@@ -142,7 +151,7 @@ impl Upload<'_> {
     }
 
     /// Sends one part until it is taken; `None`: it never will be.
-    async fn part(
+    pub(super) async fn part(
         &self,
         upload: &UploadRef,
         number: i32,
@@ -225,7 +234,7 @@ impl Upload<'_> {
     }
 
     /// Drops an upload of ours that is of no use any more.
-    async fn abort(&self, upload: &UploadRef) {
+    pub(super) async fn abort(&self, upload: &UploadRef) {
         if let Err(error) = self.store.abort(upload).await {
             tracing::info!(
                 error = halt::chain(&error),

@@ -77,6 +77,16 @@ pub(crate) struct Extent {
     pub(crate) crc: Crc64,
 }
 
+impl Extent {
+    /// With `bytes` more, whose own checksum is `crc`.
+    pub(crate) fn then(self, crc: Crc64, bytes: u64) -> Self {
+        Self {
+            bytes: self.bytes + bytes,
+            crc: self.crc.then(crc, bytes),
+        }
+    }
+}
+
 /// A call of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {

@@ -2,6 +2,10 @@
 
 use aircheck_core::{
     id::{Epoch, SessionId},
+    media::{
+        archive::{Chapter, Finished, Muxer, Params, TakeStart},
+        probe::{Probe, probe},
+    },
     recording::{EndReason, Gap},
     spool::{Manifest, Stage, TakeRecord},
 };
@@ -52,7 +56,115 @@ pub fn message(manifest: &Manifest, ingest_url: &str) -> SessionManifest {
     }
 }
 
-/// So many bytes that begin like `WebM` and repeat nowhere near a part's length.
+/// A recording of a browser, by its name without extension.
+pub fn capture(name: &str) -> Vec<u8> {
+    let path = format!(
+        "{}/../core/tests/media/{name}.bin",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// A sound `WebM` take of at least `least` bytes: 20 ms packets of stereo Opus, clusters of a second.
+/// What is in the packets repeats nowhere near a part's length.
+pub fn show(seed: u64, least: usize) -> Vec<u8> {
+    const PACKET_BYTES: usize = 1000;
+    const HEAD: &[u8] = b"OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00";
+    let element = |id: &[u8], payload: &[u8]| {
+        let len = u32::try_from(payload.len()).expect("small") | 0x1000_0000;
+        [id, &len.to_be_bytes(), payload].concat()
+    };
+    let info = element(
+        &[0x15, 0x49, 0xA9, 0x66],
+        &element(&[0x2A, 0xD7, 0xB1], &[0x0F, 0x42, 0x40]),
+    );
+    let audio = [
+        element(&[0xB5], &48_000_f32.to_be_bytes()),
+        element(&[0x9F], &[2]),
+    ];
+    let track = [
+        element(&[0xD7], &[1]),
+        element(&[0x73, 0xC5], &[1]),
+        element(&[0x83], &[2]),
+        element(&[0x86], b"A_OPUS"),
+        element(&[0x63, 0xA2], HEAD),
+        element(&[0xE1], &audio.concat()),
+    ];
+    let tracks = element(
+        &[0x16, 0x54, 0xAE, 0x6B],
+        &element(&[0xAE], &track.concat()),
+    );
+    let mut bytes = [
+        element(&[0x1A, 0x45, 0xDF, 0xA3], &element(&[0x42, 0x82], b"webm")),
+        vec![
+            0x18, 0x53, 0x80, 0x67, 0x01, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF,
+        ],
+        info,
+        tracks,
+    ]
+    .concat();
+    let mut noise = webm(seed, PACKET_BYTES).into_iter().skip(4);
+    let mut second = 0_u64;
+    while bytes.len() < least {
+        let mut cluster = element(&[0xE7], &(second * 1000).to_be_bytes());
+        for nth in 0..50_u16 {
+            if nth == 0 {
+                noise = webm(seed ^ (second << 20), 50 * PACKET_BYTES)
+                    .into_iter()
+                    .skip(4);
+            }
+            let mut block = vec![0x81];
+            block.extend_from_slice(&(nth * 20).to_be_bytes());
+            block.extend_from_slice(&[0x80, 0xFC]);
+            block.extend(noise.by_ref().take(PACKET_BYTES - 5));
+            cluster.extend(element(&[0xA3], &block));
+        }
+        bytes.extend(element(&[0x1F, 0x43, 0xB6, 0x75], &cluster));
+        second += 1;
+    }
+    bytes
+}
+
+/// The one file that the takes of this session make, by the muxer alone.
+pub fn stitched(manifest: &Manifest, takes: &[&[u8]]) -> Vec<u8> {
+    let (bytes, _) = stitched_with(manifest, takes);
+    bytes
+}
+
+/// [`stitched`], with what the muxer says of it.
+pub fn stitched_with(manifest: &Manifest, takes: &[&[u8]]) -> (Vec<u8>, Finished) {
+    let started = manifest.started_unix_ms;
+    let mut params = Params::new(i64::try_from(started).expect("in our time"));
+    params.title.clone_from(&manifest.title);
+    let mut muxer = Muxer::new(params).expect("usual parameters");
+    for (record, bytes) in manifest.takes.iter().zip(takes) {
+        let Probe::Found(container) = probe(&bytes[..16]) else {
+            panic!("a take of no container");
+        };
+        let wall_ms = record.started_unix_ms - started;
+        muxer
+            .begin_take(TakeStart { wall_ms, container })
+            .expect("the take before was good");
+        muxer.push(bytes).expect("a good take");
+    }
+    let chapters = manifest
+        .markers
+        .iter()
+        .filter(|marker| marker.kind != "note");
+    let chapters: Vec<_> = chapters
+        .map(|marker| Chapter {
+            at_ms: marker.at_ms,
+            label: marker.label.clone(),
+        })
+        .collect();
+    muxer.end_take().expect("a good take");
+    let body = muxer.take_body();
+    let end = muxer.finish(&chapters).expect("there is media");
+    ([&end.header[..], &body, &end.tail].concat(), end)
+}
+
+/// So many bytes that begin like `WebM` and repeat nowhere near a part's length. No packet is in
+/// them.
 pub fn webm(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0x1A, 0x45, 0xDF, 0xA3];
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;

@@ -4,3 +4,4 @@
 
 pub(crate) mod recording;
 pub(crate) mod show;
+pub(crate) mod work;

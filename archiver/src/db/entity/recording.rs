@@ -1,5 +1,6 @@
 //! Table `recording`: one row a session, from going live on for ever.
 
+use super::work::Work;
 use aircheck_core::recording::{Gap, Marker};
 use sea_orm::{FromJsonQueryResult, entity::prelude::*};
 use serde::{Deserialize, Serialize};
@@ -20,8 +21,10 @@ pub struct Objects(pub Vec<StoredObject>);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredObject {
     pub key: String,
-    /// Index of the take, from 0.
-    pub take: u32,
+    /// Index of the take, from 0, where the object is one take exactly as it came; absent for the
+    /// files of a stitched archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub take: Option<u32>,
     pub bytes: u64,
     /// Base64, as S3 writes it. Absent until all bytes have been seen.
     pub crc64nvme: Option<String>,
@@ -74,6 +77,9 @@ pub(crate) struct Model {
     pub claim_until: i64,
     pub created_at: i64,
     pub updated_at: i64,
+    /// How far the making of its stitched archive has come.
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub work: Option<Work>,
     /// Set: the archive is gone on purpose. The row stays so that nothing brings it back.
     pub deleted_at: Option<i64>,
 }

@@ -4,6 +4,7 @@
 //! adds: the program before must go on working on the schema after.
 
 mod m0001_show_and_recording;
+mod m0002_work;
 
 use super::DbError;
 use sea_orm::{
@@ -23,7 +24,10 @@ struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_show_and_recording::Migration)]
+        vec![
+            Box::new(m0001_show_and_recording::Migration),
+            Box::new(m0002_work::Migration),
+        ]
     }
 }
 

@@ -173,6 +173,12 @@ impl Muxer {
         self.stitch.has_media()
     }
 
+    /// Content-Type of the file, for the tracks known so far.
+    #[must_use]
+    pub fn content_type(&self) -> &'static str {
+        self.output.content_type(&self.stitch.tracks_of_lanes())
+    }
+
     /// A header for the body as it is: with it and any number of clusters the file plays, but
     /// cannot be seeked. `None` before the first packet.
     #[must_use]

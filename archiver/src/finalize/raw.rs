@@ -1,37 +1,30 @@
-//! From takes to objects.
+//! The raw archive: each take an object of its own, exactly as it came.
 //!
-//! Owns which objects a session becomes: for now one a take, each exactly as it came, and the
-//! manifest beside them. Nothing outside this module knows that mapping.
+//! Owns which objects they are. For sessions that can't be stitched; nothing outside this module
+//! knows that mapping.
 
 use super::{
     halt::{self, Halt, Stop},
     job::{Job, extent},
     jobs::Progress,
     prove::prove,
-    source::{TakeReader, media_bytes},
+    source::{Origin, TakeReader, media_bytes},
+    stitched::part_bytes,
     upload::{Made, Upload},
     verdict::Proof,
 };
 use crate::{
     db::{Claim, StoredObject},
-    keys::{Folder, Kind, Place, extension},
+    keys::{Folder, Kind, Label, Place, extension},
     store::{Crc64, Extent, ObjectMeta, ObjectStore, Precondition, UploadRef},
 };
-use bytes::Bytes;
-use serde_json::{Value, json};
 
-/// Who wrote a manifest.
-const SOFTWARE: &str = concat!("aircheck/", env!("CARGO_PKG_VERSION"));
-const MANIFEST_TYPE: &str = "application/json";
-const PARTS_MAX: u64 = 10_000;
-const MIB: u64 = 1 << 20;
-
-/// The archive of one session while it is being made.
-pub(super) struct Archive<'a> {
+/// The objects of one session while they are being made.
+pub(super) struct Takes<'a> {
     job: &'a Job,
     stop: &'a Stop,
     claim: &'a Claim,
-    folder: Folder,
+    folder: &'a Folder,
     /// What the row says is being made, or was by an earlier job.
     plan: Vec<StoredObject>,
     /// Bytes in finished objects.
@@ -39,12 +32,12 @@ pub(super) struct Archive<'a> {
     conflict: Option<String>,
 }
 
-impl<'a> Archive<'a> {
+impl<'a> Takes<'a> {
     pub(super) fn new(
         job: &'a Job,
         stop: &'a Stop,
         claim: &'a Claim,
-        folder: Folder,
+        folder: &'a Folder,
         plan: Vec<StoredObject>,
     ) -> Self {
         Self {
@@ -64,13 +57,17 @@ impl<'a> Archive<'a> {
     }
 
     /// Makes the object of every take that has bytes, or proves the one that is there.
-    pub(super) async fn takes(&mut self) -> Result<Vec<StoredObject>, Halt> {
+    pub(super) async fn make(&mut self) -> Result<Vec<StoredObject>, Halt> {
         let manifest = &self.job.manifest;
         let takes = u32::try_from(manifest.takes.len()).unwrap_or(u32::MAX);
         let mut objects = Vec::new();
         for take in (0..takes).filter(|&take| media_bytes(manifest, take) > 0) {
-            let nth = (!objects.is_empty()).then(|| take + 1);
-            let object = self.take(take, nth).await?;
+            let label = if objects.is_empty() {
+                Label::First
+            } else {
+                Label::Take(take + 1)
+            };
+            let object = self.take(take, label).await?;
             self.archived += object.bytes;
             self.tell(0);
             objects.push(object);
@@ -78,11 +75,11 @@ impl<'a> Archive<'a> {
         Ok(objects)
     }
 
-    async fn take(&mut self, take: u32, nth: Option<u32>) -> Result<StoredObject, Halt> {
+    async fn take(&mut self, take: u32, label: Label) -> Result<StoredObject, Halt> {
         if let Some(object) = self.proved(take).await? {
             let regular = self
                 .folder
-                .media(nth, extension(&object.key), Place::Regular);
+                .media(label, extension(&object.key), Place::Regular);
             if object.key != regular {
                 self.blame(&regular);
             }
@@ -93,7 +90,7 @@ impl<'a> Archive<'a> {
         let mut backoff = halt::backoff();
         loop {
             self.abort_stale(take).await;
-            match self.send(take, nth, place, &precondition).await? {
+            match self.send(take, label, place, &precondition).await? {
                 (Made::Proved(whole), mut object) => {
                     object.crc64nvme = Some(whole.crc.to_base64());
                     object.upload_id = None;
@@ -136,19 +133,20 @@ impl<'a> Archive<'a> {
     async fn send(
         &mut self,
         take: u32,
-        nth: Option<u32>,
+        label: Label,
         place: Place,
         precondition: &Precondition,
     ) -> Result<(Made, StoredObject), Halt> {
         let bytes = media_bytes(&self.job.manifest, take);
         let part_bytes = part_bytes(self.job.context.part_size, bytes);
+        let part_bytes = usize::try_from(part_bytes).unwrap_or(usize::MAX);
         let mut reader = self.reader(take);
         let first = reader.fill(part_bytes).await?;
         let record = self.job.manifest.takes.get(take as usize);
         let kind = Kind::of(&first, record.map_or("", |record| &record.mime));
         let mut object = StoredObject {
-            key: self.folder.media(nth, kind.extension, place),
-            take,
+            key: self.folder.media(label, kind.extension, place),
+            take: Some(take),
             bytes,
             crc64nvme: None,
             content_type: kind.content_type.to_owned(),
@@ -161,7 +159,7 @@ impl<'a> Archive<'a> {
         let is_small = first.len() as u64 == bytes;
         let meta = ObjectMeta {
             content_type: kind.content_type.to_owned(),
-            disposition: self.folder.disposition(nth, kind.extension),
+            disposition: self.folder.disposition(label, kind.extension),
             session: self.claim.id.clone(),
             epoch: self.claim.epoch,
             crc: is_small.then_some(whole.crc),
@@ -204,7 +202,11 @@ impl<'a> Archive<'a> {
 
     /// Aborts the upload of an earlier attempt: this one begins its own.
     async fn abort_stale(&mut self, take: u32) {
-        let Some(object) = self.plan.iter_mut().find(|object| object.take == take) else {
+        let Some(object) = self
+            .plan
+            .iter_mut()
+            .find(|object| object.take == Some(take))
+        else {
             return;
         };
         let Some(id) = object.upload_id.take() else {
@@ -224,70 +226,7 @@ impl<'a> Archive<'a> {
 
     /// Notes for the row that somebody else's object has the archive's own key.
     fn blame(&mut self, key: &str) {
-        self.conflict.get_or_insert_with(|| {
-            format!("conflict: somebody else's object is at {key}; the archive is stored beside it")
-        });
-    }
-
-    /// Writes the manifest beside the objects and answers its key.
-    pub(super) async fn manifest(
-        &mut self,
-        version: &str,
-        objects: &[StoredObject],
-    ) -> Result<String, Halt> {
-        let body = Bytes::from(self.manifest_json(version, objects));
-        let meta = ObjectMeta {
-            content_type: MANIFEST_TYPE.to_owned(),
-            disposition: "inline".to_owned(),
-            session: self.claim.id.clone(),
-            epoch: self.claim.epoch,
-            crc: Some(Crc64::of(&body)),
-        };
-        let mut precondition = Precondition::Absent;
-        let mut place = Place::Regular;
-        let mut backoff = halt::backoff();
-        loop {
-            let key = self.folder.manifest(place);
-            let upload = Upload {
-                store: self.store(),
-                stop: self.stop,
-                key: &key,
-                meta: &meta,
-            };
-            match upload.small(body.clone(), &precondition).await? {
-                Made::Proved(_) => return Ok(key),
-                Made::StartOver(seen) => {
-                    precondition = seen;
-                    self.stop.sleep(backoff.delay()).await?;
-                }
-                Made::Foreign => {
-                    place = step_aside(place, &key)?;
-                    precondition = Precondition::Absent;
-                }
-            }
-        }
-    }
-
-    fn manifest_json(&self, version: &str, objects: &[StoredObject]) -> String {
-        let mut manifest = serde_json::to_value(&*self.job.manifest).unwrap_or_default();
-        let objects: Vec<Value> = objects
-            .iter()
-            .map(|object| {
-                json!({
-                    "key": object.key,
-                    "take": object.take,
-                    "bytes": object.bytes,
-                    "crc64nvme": object.crc64nvme,
-                    "content_type": object.content_type,
-                })
-            })
-            .collect();
-        if let Some(fields) = manifest.as_object_mut() {
-            fields.insert("version".to_owned(), json!(version));
-            fields.insert("objects".to_owned(), json!(objects));
-            fields.insert("software".to_owned(), json!(SOFTWARE));
-        }
-        format!("{manifest:#}\n")
+        self.conflict.get_or_insert_with(|| conflict(key));
     }
 
     fn reader(&self, take: u32) -> TakeReader {
@@ -297,13 +236,12 @@ impl<'a> Archive<'a> {
             listeners,
             ..
         } = self.job;
-        TakeReader::new(
-            ingest.clone(),
-            self.stop.clone(),
-            listeners.clone(),
-            manifest,
-            take,
-        )
+        let origin = Origin {
+            ingest: ingest.clone(),
+            stop: self.stop.clone(),
+            listeners: listeners.clone(),
+        };
+        TakeReader::sealed(origin, manifest, take, 0)
     }
 
     fn store(&self) -> &'a dyn ObjectStore {
@@ -311,7 +249,7 @@ impl<'a> Archive<'a> {
     }
 
     fn planned(&self, take: u32) -> Option<&StoredObject> {
-        self.plan.iter().find(|object| object.take == take)
+        self.plan.iter().find(|object| object.take == Some(take))
     }
 
     /// Writes what is being made into the row, before it comes into being.
@@ -342,8 +280,13 @@ impl<'a> Archive<'a> {
     }
 }
 
+/// What a recording says whose archive is not where it should be.
+pub(super) fn conflict(key: &str) -> String {
+    format!("conflict: somebody else's object is at {key}; the archive is stored beside it")
+}
+
 /// Where to go when somebody else's object has the key.
-fn step_aside(place: Place, key: &str) -> Result<Place, Halt> {
+pub(super) fn step_aside(place: Place, key: &str) -> Result<Place, Halt> {
     if place == Place::Beside {
         return Err(Halt::Conflict {
             key: key.to_owned(),
@@ -351,22 +294,4 @@ fn step_aside(place: Place, key: &str) -> Result<Place, Halt> {
     }
     tracing::error!(key, "somebody else's object has our key; it is left alone");
     Ok(Place::Beside)
-}
-
-/// Size of every part but the last: as configured, more where a take would need too many.
-fn part_bytes(configured: u64, total: u64) -> usize {
-    let needed = total.div_ceil(PARTS_MAX).next_multiple_of(MIB);
-    usize::try_from(configured.max(needed)).unwrap_or(usize::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_grow_only_where_ten_thousand_would_not_do() {
-        assert_eq!(part_bytes(5 * MIB, 100 * MIB), 5 << 20);
-        assert_eq!(part_bytes(5 * MIB, 50_000 * MIB), 5 << 20);
-        assert_eq!(part_bytes(5 * MIB, 50_000 * MIB + 1), 6 << 20);
-    }
 }
