@@ -6,9 +6,13 @@ use crate::{
     capture::Capture,
     cluster::Cluster,
     http,
+    probe::packets,
     wait::{HEALED, eventually},
 };
 use serde_json::{Value, json};
+
+/// An Opus packet of silence has 8 bytes, however long it lasts.
+const SILENCE_BYTES_MAX: usize = 8;
 
 /// Waits until the newest recording of a show has that status, and answers it.
 pub async fn recording_becomes(cluster: &Cluster, show: &str, status: &str) -> Value {
@@ -35,7 +39,8 @@ pub async fn recording_becomes(cluster: &Cluster, show: &str, status: &str) -> V
     .await
 }
 
-/// The show has one recording, archived, whose one object is exactly `capture`; nothing is left over.
+/// The show has one recording, archived, whose one object holds exactly the packets of `capture`; nothing is
+/// left over.
 /// Answers the recording.
 ///
 /// # Panics
@@ -114,50 +119,50 @@ fn is_whole(recording: &Value) {
     );
 }
 
-/// The objects of a recording are exactly `takes`, the manifest names them, and the download is the
-/// first of them.
+/// The recording has one object beside its manifest, which is the download, and holds the packets of
+/// `takes`, each once and in order; what is between them is silence.
 async fn holds(cluster: &Cluster, recording: &Value, takes: &[&Capture]) {
     let show = recording["show_id"].as_str().expect("a show");
     let bucket = cluster.bucket();
     let folder = folder_of(recording);
-    let keys: Vec<String> = bucket
-        .keys(show)
-        .into_iter()
-        .filter(|key| key.starts_with(&folder))
-        .collect();
     let media: Vec<String> = bucket
         .media_keys(show)
         .into_iter()
         .filter(|key| key.starts_with(&folder))
         .collect();
-    assert_eq!(
-        media.len(),
-        takes.len(),
-        "one object a take and no more: {keys:?}"
-    );
+    assert_eq!(recording["object_key"], json!(media[0]), "{recording}");
+    assert_eq!(media.len(), 1, "one object and no more: {media:?}");
     let manifest: Value = serde_json::from_slice(&bucket.object(&format!("{folder}manifest.json")))
         .expect("a manifest is JSON");
-    for (index, take) in takes.iter().enumerate() {
-        let entry = &manifest["objects"][index];
-        let key = entry["key"]
-            .as_str()
-            .unwrap_or_else(|| panic!("take {index} in {manifest}"));
-        let stored = bucket.object(key);
-        assert!(
-            stored == take.bytes,
-            "{key}: {} bytes stored, {} sent",
-            stored.len(),
-            take.len()
-        );
-    }
-    assert_eq!(
-        recording["object_key"], manifest["objects"][0]["key"],
-        "{recording}"
+    assert_eq!(manifest["objects"][0]["key"], json!(media[0]), "{manifest}");
+    let stored = bucket.object(&media[0]);
+    assert_eq!(recording["bytes"], json!(stored.len()), "{recording}");
+    assert!(recording["duration_ms"].is_u64(), "{recording}");
+    assert!(
+        download(cluster, recording).await == stored,
+        "the download is the archive"
     );
-    let bytes: usize = takes.iter().map(|take| take.len()).sum();
-    assert_eq!(recording["bytes"], json!(bytes), "{recording}");
-    let downloaded = download(cluster, recording).await;
-    assert!(downloaded == takes[0].bytes, "the download is the archive");
+    let mut found = packets(&stored).await;
+    for (nth, take) in takes.iter().enumerate() {
+        for (stream, sent) in packets(&take.bytes).await {
+            let archived = found.entry(stream).or_default();
+            for packet in sent {
+                let between = archived.iter().position(|found| *found == packet);
+                let between = between.unwrap_or_else(|| {
+                    panic!("stream {stream} of take {nth} lacks a packet: {packet:?}")
+                });
+                let silence = archived.drain(..=between).take(between);
+                assert!(
+                    silence
+                        .into_iter()
+                        .all(|packet| packet.bytes <= SILENCE_BYTES_MAX),
+                    "stream {stream} of take {nth}: only silence lies between packets"
+                );
+            }
+        }
+    }
+    let left: Vec<_> = found.into_values().flatten().collect();
+    assert!(left.is_empty(), "nothing follows the last packet: {left:?}");
 }
 
 /// The archive as a user gets it.

@@ -5,7 +5,13 @@
 use crate::{capture::Capture, wait::within};
 use bytes::Bytes;
 use serde_json::Value;
-use std::{fs, io::Write as _, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs,
+    io::Write as _,
+    path::Path,
+    time::Duration,
+};
 use tempfile::NamedTempFile;
 use tokio::process::Command;
 
@@ -42,6 +48,39 @@ pub async fn decodes(bytes: &[u8]) -> Media {
     let mut file = NamedTempFile::new().expect("a temporary file");
     file.write_all(bytes).expect("write a temporary file");
     decode(file.path(), &["-v", "fatal"]).await
+}
+
+/// A packet of a media file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Its length.
+    pub bytes: usize,
+    /// Hash of its payload.
+    pub hash: String,
+}
+
+/// The packets of every stream, in order, as they lie in the file.
+///
+/// # Panics
+/// If ffmpeg can't read it at all.
+pub async fn packets(bytes: &[u8]) -> BTreeMap<usize, VecDeque<Packet>> {
+    let mut file = NamedTempFile::new().expect("a temporary file");
+    file.write_all(bytes).expect("write a temporary file");
+    let path = file.path().to_str().expect("the tests' paths are text");
+    let read = ["-v", "fatal", "-i", path, "-map", "0", "-c", "copy"];
+    let list = ["-f", "framehash", "-hash", "md5", "-"];
+    let listed = run("ffmpeg", &[&read[..], &list[..]].concat()).await;
+    let mut streams: BTreeMap<usize, VecDeque<Packet>> = BTreeMap::new();
+    for line in listed.lines().filter(|line| !line.starts_with('#')) {
+        let fields: Vec<&str> = line.split(',').map(str::trim).collect();
+        let number = |nth: usize| fields[nth].parse().expect("a number");
+        let packet = Packet {
+            bytes: number(4),
+            hash: fields[5].to_owned(),
+        };
+        streams.entry(number(0)).or_default().push_back(packet);
+    }
+    streams
 }
 
 async fn decode(path: &Path, strictness: &[&str]) -> Media {

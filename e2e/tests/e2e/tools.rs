@@ -77,5 +77,11 @@ async fn push_over_grpc_and_a_verified_download_give_back_the_file() {
     let copy_path = copy.to_str().expect("the tests' paths are text");
     let web = format!("http://{}", cluster.web);
     run(&["recordings", "download", id, "-o", copy_path, "--to", &web]).await;
-    assert!(std::fs::read(&copy).expect("a downloaded file") == capture.bytes);
+    let key = recording["object_key"].as_str().expect("a key");
+    let downloaded = std::fs::read(&copy).expect("a downloaded file");
+    assert!(downloaded == cluster.bucket().object(key));
+    let verdict: Value =
+        serde_json::from_slice(&run(&["recordings", "verify", id, "--to", &web]).await)
+            .expect("JSON");
+    assert_eq!(verdict["ok"], true, "{verdict}");
 }
