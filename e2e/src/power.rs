@@ -66,6 +66,10 @@ impl PowerDisk {
 }
 
 impl Drop for PowerDisk {
+    #[expect(
+        clippy::print_stderr,
+        reason = "a test that fails must say what it left behind"
+    )]
     fn drop(&mut self) {
         // Lazily: a failing test may have processes there that are killed a moment later.
         if let Err(error) = Command::new("umount").args(["-l", text(&self.at)]).status() {

@@ -37,17 +37,7 @@ pub struct Media {
 pub async fn decodes_clean(bytes: &[u8]) -> Media {
     let mut file = NamedTempFile::new().expect("a temporary file");
     file.write_all(bytes).expect("write a temporary file");
-    decode(file.path(), &["-v", "error", "-xerror"]).await
-}
-
-/// Decodes a file that may end in the middle of a frame, as one does whose encoder was killed.
-///
-/// # Panics
-/// If ffmpeg gives up on it.
-pub async fn decodes(bytes: &[u8]) -> Media {
-    let mut file = NamedTempFile::new().expect("a temporary file");
-    file.write_all(bytes).expect("write a temporary file");
-    decode(file.path(), &["-v", "fatal"]).await
+    decode(file.path()).await
 }
 
 /// A packet of a media file.
@@ -83,13 +73,14 @@ pub async fn packets(bytes: &[u8]) -> BTreeMap<usize, VecDeque<Packet>> {
     streams
 }
 
-async fn decode(path: &Path, strictness: &[&str]) -> Media {
+async fn decode(path: &Path) -> Media {
     let path = path.to_str().expect("the tests' paths are text");
     let probe = ["-show_format", "-show_streams", "-of", "json", path];
     let probed = run("ffprobe", &[&["-v", "fatal"], &probe[..]].concat()).await;
     let probed: Value = serde_json::from_str(&probed).expect("ffprobe writes JSON");
+    let strict = ["-v", "error", "-xerror"];
     let decode = ["-i", path, "-progress", "-", "-f", "null", "-"];
-    let progress = run("ffmpeg", &[strictness, &decode[..]].concat()).await;
+    let progress = run("ffmpeg", &[&strict[..], &decode[..]].concat()).await;
     let microseconds = progress
         .lines()
         .filter_map(|line| line.strip_prefix("out_time_us="))

@@ -40,6 +40,10 @@ impl Injection {
 }
 
 impl Drop for Injection {
+    #[expect(
+        clippy::print_stderr,
+        reason = "a test that fails must say what it left behind"
+    )]
     fn drop(&mut self) {
         // SIGTERM lets strace detach; killed, it would take the process with it.
         let detached = Command::new("kill").arg(self.0.id().to_string()).status();

@@ -4,7 +4,7 @@ use aircheck_e2e::{
     browser,
     cluster::Cluster,
     oracle::{download, recording_becomes},
-    probe::decodes,
+    probe::decodes_clean,
 };
 
 #[tokio::test]
@@ -23,6 +23,6 @@ async fn chromium_goes_live_reloads_resumes_stops_and_plays_its_archive() {
         "a reload is another run of the encoder: {recording}"
     );
     assert_eq!(cluster.recordings("7").await.len(), 1);
-    let media = decodes(&download(&cluster, &recording).await).await;
+    let media = decodes_clean(&download(&cluster, &recording).await).await;
     assert_eq!(media.codec, "opus", "{media:?}");
 }
