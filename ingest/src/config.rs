@@ -2,6 +2,7 @@
 //!
 //! Owns their names, defaults and limits.
 
+use crate::sink::{LiveSink, LiveSinkParser};
 use aircheck_core::session::Limits;
 use aircheck_runtime::args;
 use clap::Args;
@@ -59,6 +60,20 @@ pub struct Options {
     /// Most listeners of one show
     #[arg(long, env = "AIRCHECK_LISTENERS_MAX", default_value_t = 1000)]
     pub listeners_max: usize,
+    /// Servers that every show is carried on to, separated by commas; `{show_id}` stands for the show:
+    /// `icecast://user:password@host:port/{show_id}.mp3` (or .ogg, .webm), `rtmp://host/app/{show_id}`.
+    /// Give URLs with a password or key by the environment: arguments can be seen by every user
+    #[arg(long = "live-sink", env = "AIRCHECK_LIVE_SINK", value_name = "URL", value_delimiter = ',',
+        hide_env_values = true, value_parser = LiveSinkParser)]
+    pub live_sinks: Vec<LiveSink>,
+    /// The ffmpeg that encodes for live sinks
+    #[arg(
+        long,
+        env = "AIRCHECK_FFMPEG",
+        value_name = "PROGRAM",
+        default_value = "ffmpeg"
+    )]
+    pub ffmpeg: PathBuf,
 }
 
 /// Longest grace, as the contract has it.

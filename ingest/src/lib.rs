@@ -10,9 +10,11 @@ pub mod live;
 mod registry;
 mod server;
 mod session;
+mod sink;
 pub mod spool;
 
 pub use config::{Config, GRACE_MAX, Options};
+pub use sink::{LiveSink, LiveSinkError, LiveSinkParser};
 
 use aircheck_proto::ingest::ingest_service_server::IngestServiceServer;
 use aircheck_runtime::{

@@ -4,6 +4,7 @@
 //! wait: a listener that is too slow loses whole clusters and then its connection, never anybody
 //! else's time; media that can't be understood costs the live branch, never the recording.
 
+use crate::sink::Feed;
 use aircheck_core::media::{Container, LiveMuxer, TakeStart};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -44,6 +45,7 @@ pub struct LiveBranch {
     burst_bytes: usize,
     listeners: Vec<Listener>,
     waiting: Vec<mpsc::Sender<Bytes>>,
+    feeds: Vec<Feed>,
     listeners_max: usize,
 }
 
@@ -68,8 +70,15 @@ impl LiveBranch {
             burst_bytes: 0,
             listeners: Vec::new(),
             waiting: Vec::new(),
+            feeds: Vec::new(),
             listeners_max,
         }
+    }
+
+    /// Sinks that hear the whole show; they are no listeners. They end with the branch.
+    #[must_use]
+    pub(crate) fn with_feeds(self, feeds: Vec<Feed>) -> Self {
+        Self { feeds, ..self }
     }
 
     /// A take begins that listeners shall hear.
@@ -154,6 +163,11 @@ impl LiveBranch {
             for listener in &mut self.listeners {
                 listener.send(&cluster.bytes, start);
             }
+            if let Some(init) = self.muxer.init() {
+                for feed in &mut self.feeds {
+                    feed.push(&init, &cluster.bytes, start);
+                }
+            }
             self.remember(Cluster {
                 bytes: cluster.bytes,
                 ts_ms: cluster.ts_ms,
@@ -169,12 +183,16 @@ impl LiveBranch {
         let newest_ms = cluster.ts_ms;
         self.burst_bytes += cluster.bytes.len();
         self.burst.push_back(cluster);
-        while self.burst.len() > 1
-            && (self.burst[0].ts_ms + BURST_MS < newest_ms || self.burst_bytes > BURST_BYTES_MAX)
-        {
-            if let Some(old) = self.burst.pop_front() {
-                self.burst_bytes -= old.bytes.len();
-            }
+        // A listener can only start at a keyframe, and video has few: the burst begins with the
+        // latest one that leaves it long enough, or with the latest of all once it is too large.
+        let is_old = |cluster: &Cluster| cluster.ts_ms + BURST_MS <= newest_ms;
+        let too_large = self.burst_bytes > BURST_BYTES_MAX;
+        let first = self
+            .burst
+            .iter()
+            .rposition(|cluster| cluster.start && (too_large || is_old(cluster)));
+        for old in self.burst.drain(..first.unwrap_or(0)) {
+            self.burst_bytes -= old.bytes.len();
         }
     }
 }
@@ -231,6 +249,18 @@ mod tests {
             "about 4 s, got {}",
             opening.len()
         );
+    }
+
+    #[test]
+    fn a_video_listener_starts_with_a_keyframe_at_once_wherever_the_show_is() {
+        const VIDEO: &[u8] = include_bytes!("../../core/tests/media/vp8.bin");
+        for end in [VIDEO.len() / 4, VIDEO.len() / 2, VIDEO.len() * 3 / 4] {
+            let mut branch = LiveBranch::new(100);
+            branch.begin_take(0, Container::WebM, "video/webm;codecs=vp8,opus", 0);
+            branch.push(0, &VIDEO[..end]);
+            let opening = drain(&mut branch.listen().expect("room"));
+            assert!(opening.len() > 2, "at {end} it got {}", opening.len());
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::{
     config::Options,
     live::LiveBranch,
     session::{Actor, Command, Handle, MAILBOX, Parts},
+    sink::Sinks,
     spool::{Recovered, Spool},
 };
 use aircheck_core::{
@@ -60,6 +61,7 @@ pub(crate) struct Registry {
     changes: broadcast::Sender<ingest::SessionStatus>,
     sessions: TaskTracker,
     errands: TaskTracker,
+    sinks: TaskTracker,
     shutdown: Shutdown,
 }
 
@@ -84,6 +86,7 @@ impl Registry {
             changes: broadcast::Sender::new(CHANGES),
             sessions: TaskTracker::new(),
             errands: TaskTracker::new(),
+            sinks: TaskTracker::new(),
             shutdown,
         })
     }
@@ -147,10 +150,18 @@ impl Registry {
         };
         self.table().sessions.insert(id, handle.clone());
         let open = session.is_open();
+        let wanted = if open {
+            &self.options.live_sinks[..]
+        } else {
+            &[]
+        };
+        let (sinks, feeds) =
+            Sinks::start(wanted, &self.options.ffmpeg, &handle.show_id, &self.sinks);
         let actor = Actor::new(Parts {
             session,
             spool,
-            live: LiveBranch::new(self.options.listeners_max),
+            live: LiveBranch::new(self.options.listeners_max).with_feeds(feeds),
+            sinks,
             clock: self.clock,
             registry: Arc::clone(self),
         });
@@ -301,6 +312,7 @@ impl Registry {
     pub(crate) async fn drain(&self, limit: Duration) {
         self.sessions.close();
         self.errands.close();
+        self.sinks.close();
         for handle in self.handles(None) {
             if handle
                 .mailbox
@@ -314,6 +326,7 @@ impl Registry {
         let ended = async {
             self.sessions.wait().await;
             self.errands.wait().await;
+            self.sinks.wait().await;
         };
         if tokio::time::timeout(limit, ended).await.is_err() {
             tracing::warn!(

@@ -20,6 +20,7 @@ use aircheck_proto::{
     },
 };
 use aircheck_runtime::{health::Health, shutdown::Shutdown};
+use bytes::Bytes;
 use futures::{Stream, StreamExt as _, future::join_all};
 use std::{pin::Pin, sync::Arc};
 use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
@@ -188,11 +189,16 @@ impl IngestService for Service {
         let handle = self.registry.open_session(&show).ok_or_else(idle)?;
         let listening = handle.ask(|reply| Command::Listen { reply }).await;
         let subscription = listening.ok_or_else(idle)??;
-        let mut content_type = Some(subscription.content_type);
-        let answers = ReceiverStream::new(subscription.queue).map(move |data| {
-            let content_type = content_type.take().unwrap_or_default();
-            Ok(ListenResponse { data, content_type })
+        // An empty first message says what comes, so that a listener of a show in grace has an answer.
+        let first = ListenResponse {
+            data: Bytes::new(),
+            content_type: subscription.content_type,
+        };
+        let media = ReceiverStream::new(subscription.queue).map(|data| ListenResponse {
+            data,
+            content_type: String::new(),
         });
+        let answers = futures::stream::iter([first]).chain(media).map(Ok);
         Ok(Response::new(until_drained(answers, self.shutdown.clone())))
     }
 

@@ -13,6 +13,7 @@ use crate::{
     clock::Clock,
     live::LiveBranch,
     registry::Registry,
+    sink::Sinks,
     spool::{Marks, SessionSpool},
 };
 use aircheck_core::{
@@ -45,6 +46,7 @@ pub(crate) struct Parts {
     pub(crate) session: Session,
     pub(crate) spool: SessionSpool,
     pub(crate) live: LiveBranch,
+    pub(crate) sinks: Sinks,
     pub(crate) clock: Clock,
     pub(crate) registry: Arc<Registry>,
 }
@@ -72,6 +74,7 @@ pub(crate) struct Actor {
     spool: SessionSpool,
     marks: watch::Receiver<Marks>,
     live: LiveBranch,
+    sinks: Sinks,
     clock: Clock,
     registry: Arc<Registry>,
     connection: Option<Connection>,
@@ -90,6 +93,7 @@ impl Actor {
             session,
             spool,
             live,
+            sinks,
             clock,
             registry,
         } = parts;
@@ -101,6 +105,7 @@ impl Actor {
             spool,
             marks,
             live,
+            sinks,
             clock,
             registry,
             connection: None,
@@ -137,6 +142,7 @@ impl Actor {
                         Err(_) => break,
                     },
                     () = sleep_until(due) => self.handle_due(),
+                    () = self.sinks.changed() => self.registry.changed(self.status()),
                 }
             }
             if self.ending == Ending::Draining {
@@ -625,6 +631,7 @@ impl Actor {
                 Output::Finalize => {
                     tracing::info!("session sealed");
                     self.live = LiveBranch::new(0);
+                    self.sinks = Sinks::default();
                     self.registry
                         .sealed(self.session.show_id(), self.session.id());
                     self.ending = Ending::Sealing;
@@ -686,6 +693,7 @@ impl Actor {
             listeners: self.live.listeners() as u64,
             started_at_unix_ms: manifest.started_unix_ms,
             reconnects: manifest.epoch.0.saturating_sub(1),
+            sinks: self.sinks.status(),
         }
     }
 }

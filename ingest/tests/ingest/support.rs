@@ -217,6 +217,10 @@ impl Ingest {
     }
 
     pub(crate) async fn on(spool: TempDir, grace: &str) -> Self {
+        Self::with_flags(spool, &["--grace", grace]).await
+    }
+
+    pub(crate) async fn with_flags(spool: TempDir, flags: &[&str]) -> Self {
         let archiver = FakeArchiver::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let archiver_url = format!("http://{}", listener.local_addr().expect("address"));
@@ -225,7 +229,7 @@ impl Ingest {
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let url = format!("http://{}", listener.local_addr().expect("address"));
-        let config = config(spool.path(), &url, &archiver_url, grace);
+        let config = config(spool.path(), &url, &archiver_url, flags);
         let (shutdown, health) = (Shutdown::new(), Health::new());
         let mut phases = health.watch();
         let serving = aircheck_ingest::serve(config, listener, shutdown.clone(), health);
@@ -290,9 +294,9 @@ impl Ingest {
     }
 }
 
-fn config(spool: &Path, url: &str, archiver: &str, grace: &str) -> Config {
+fn config(spool: &Path, url: &str, archiver: &str, flags: &[&str]) -> Config {
     let spool = spool.to_str().expect("utf-8");
-    let flags = [
+    let usual = [
         "ingest",
         "--spool-dir",
         spool,
@@ -300,14 +304,12 @@ fn config(spool: &Path, url: &str, archiver: &str, grace: &str) -> Config {
         url,
         "--archiver",
         archiver,
-        "--grace",
-        grace,
         "--sessions-max",
         "3",
         "--segment-size",
         "1MiB",
     ];
-    Flags::parse_from(flags).config
+    Flags::parse_from(usual.iter().chain(flags)).config
 }
 
 /// One connection.

@@ -1,7 +1,6 @@
-//! The ingest over real gRPC, with an archiver that remembers what it was asked.
+//! What a broadcaster, a listener and an operator see of the ingest.
 
-mod support;
-
+use crate::support::{Broadcaster, CAPTURE, Ingest};
 use aircheck_core::code::Code;
 use aircheck_proto::{
     Fault,
@@ -10,7 +9,6 @@ use aircheck_proto::{
         StopSessionRequest, publish_response::Response,
     },
 };
-use support::{Broadcaster, CAPTURE, Ingest};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_show_is_acknowledged_read_back_and_finalized_once() {
@@ -267,6 +265,7 @@ async fn listeners_hear_a_live_show_and_an_idle_one_is_not_found() {
     host.send(0, &CAPTURE[..100_000]).await;
     let first = listener.message().await.expect("open").expect("media");
     assert_eq!(first.content_type, "audio/webm");
+    let first = listener.message().await.expect("open").expect("media");
     assert!(first.data.starts_with(&[0x1a, 0x45, 0xdf, 0xa3]));
     assert_eq!(ingest.status("7").await.listeners, 1);
     let told = host.next_matching(

@@ -1,0 +1,5 @@
+//! The ingest over real gRPC, with an archiver that remembers what it was asked.
+
+mod publish;
+mod sinks;
+mod support;
