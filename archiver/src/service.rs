@@ -166,14 +166,32 @@ impl Service {
         Ok(convert::show(row))
     }
 
+    /// The row of a session that is live, and for each take the offset below which everything is
+    /// uploaded.
     async fn advance(
         &self,
         message: Option<&pb::SessionManifest>,
-    ) -> Result<(pb::Recording, usize), Fault> {
+    ) -> Result<(pb::Recording, Vec<u64>), Fault> {
         let manifest = convert::manifest(message)?;
-        let row = self.ready()?.db.advance(&manifest).await?;
-        Ok((convert::recording(row), manifest.takes.len()))
+        let Ready { db, jobs } = self.ready()?;
+        let row = db.advance(&manifest).await?;
+        let url = message.map_or("", |message| &message.ingest_url);
+        let is_live = row.status == RecordingStatus::Recording.as_str();
+        let archived = match ingest(url) {
+            Ok(ingest) if is_live && row.deleted_at.is_none() => {
+                jobs.advance(manifest, url, ingest)
+            }
+            Ok(_) | Err(_) => vec![0; manifest.takes.len()],
+        };
+        Ok((convert::recording(row), archived))
     }
+}
+
+/// A client of the ingest that has the bytes.
+fn ingest(url: &str) -> Result<Ingest, Fault> {
+    let channel =
+        grpc::channel(url).map_err(|error| Fault::new(Code::BadMessage, error.to_string()))?;
+    Ok(Ingest::new(channel).max_decoding_message_size(MESSAGE_MAX))
 }
 
 #[tonic::async_trait]
@@ -192,11 +210,8 @@ impl ArchiverService for Service {
         &self,
         request: Request<pb::AdvanceRecordingRequest>,
     ) -> Result<Response<pb::AdvanceRecordingResponse>, Status> {
-        let (_, takes) = self.advance(request.into_inner().manifest.as_ref()).await?;
-        // Nothing is uploaded before a session is sealed.
-        Ok(Response::new(pb::AdvanceRecordingResponse {
-            archived: vec![0; takes],
-        }))
+        let (_, archived) = self.advance(request.into_inner().manifest.as_ref()).await?;
+        Ok(Response::new(pb::AdvanceRecordingResponse { archived }))
     }
 
     type FinalizeStream = BoxStream<'static, Result<pb::FinalizeResponse, Status>>;
@@ -213,10 +228,7 @@ impl ArchiverService for Service {
         let url = message
             .map(|message| message.ingest_url)
             .unwrap_or_default();
-        let channel =
-            grpc::channel(&url).map_err(|error| Fault::new(Code::BadMessage, error.to_string()))?;
-        let ingest = Ingest::new(channel).max_decoding_message_size(MESSAGE_MAX);
-        let states = self.ready()?.jobs.join(manifest, ingest)?;
+        let states = self.ready()?.jobs.join(manifest, ingest(&url)?)?;
         Ok(Response::new(updates::of(states)))
     }
 

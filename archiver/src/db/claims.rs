@@ -35,6 +35,17 @@ pub(crate) enum Claimed {
     Final(Box<RecordingRow>),
 }
 
+/// What a recording is claimed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aim {
+    /// Uploading ahead, as long as the session is not sealed. Sealing lets go of such a claim.
+    Live,
+    /// Making the archive.
+    Finalize,
+    /// Making it again: it is final, but objects are gone. Its status stays.
+    Repair,
+}
+
 /// How a job ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Finish {
@@ -49,20 +60,18 @@ pub(crate) struct Finish {
 }
 
 impl Db {
-    /// Takes a recording that nobody works on. With `repair`, a final one too: its objects are gone
-    /// and are to be made again, while its status stays.
+    /// Takes a recording that nobody works on.
     pub(crate) async fn claim(
         &self,
         id: &str,
         owner: &str,
         lease: Duration,
-        repair: bool,
+        aim: Aim,
     ) -> Result<Claimed, DbError> {
-        let open = Column::Status.eq(Status::Finalizing.as_str());
-        let status = if repair {
-            Column::DeletedAt.is_null()
-        } else {
-            open
+        let status = match aim {
+            Aim::Live => Column::Status.eq(Status::Recording.as_str()),
+            Aim::Finalize => Column::Status.eq(Status::Finalizing.as_str()),
+            Aim::Repair => Column::DeletedAt.is_null(),
         };
         let update = Entity::update_many()
             .col_expr(Column::ClaimOwner, Expr::value(owner))
@@ -88,9 +97,12 @@ impl Db {
             .recording(id)
             .await?
             .ok_or_else(|| DbError::NoRow(id.to_owned()))?;
-        let is_final = Status::parse(&row.status).is_some_and(Status::is_final);
-        let over = row.deleted_at.is_some() || (is_final && !repair);
-        Ok(if over {
+        let is_over = match (aim, Status::parse(&row.status)) {
+            (Aim::Live, status) => status != Some(Status::Recording),
+            (Aim::Finalize, status) => status.is_some_and(Status::is_final),
+            (Aim::Repair, _) => false,
+        };
+        Ok(if is_over || row.deleted_at.is_some() {
             Claimed::Final(Box::new(row))
         } else {
             Claimed::Theirs
@@ -104,6 +116,14 @@ impl Db {
             held(claim).col_expr(Column::ClaimUntil, self.until(lease)),
         )
         .await
+    }
+
+    /// Extends the lease of a live job; `false`: somebody else's by now, or the session was sealed.
+    pub(crate) async fn renew_live(&self, claim: &Claim, lease: Duration) -> Result<bool, DbError> {
+        let update = held(claim)
+            .col_expr(Column::ClaimUntil, self.until(lease))
+            .filter(Column::Status.eq(Status::Recording.as_str()));
+        self.guarded(claim, update).await
     }
 
     /// Lets go, so that the next one need not wait for the lease to run out.
@@ -278,7 +298,7 @@ mod tests {
         async fn claim(&self, owner: &str, lease: Duration) -> Option<Claim> {
             match self
                 .db
-                .claim(&self.id, owner, lease, false)
+                .claim(&self.id, owner, lease, Aim::Finalize)
                 .await
                 .expect("an answer")
             {

@@ -9,7 +9,7 @@ mod migration;
 mod recordings;
 mod shows;
 
-pub(crate) use claims::{Claim, Claimed, Finish};
+pub(crate) use claims::{Aim, Claim, Claimed, Finish};
 pub(crate) use entity::{
     recording::{Gaps, Markers, Model as RecordingRow, Objects, StoredObject},
     show::Model as ShowRow,

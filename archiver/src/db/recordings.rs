@@ -51,6 +51,13 @@ impl Db {
         self.ensure(manifest).await?;
         let mut update = as_known(manifest)
             .col_expr(Column::Status, Expr::value(Status::Finalizing.as_str()))
+            // A live job's claim ends here; a finalize job's does not.
+            .col_expr(
+                Column::ClaimUntil,
+                Expr::case(Column::Status.eq(Status::Recording.as_str()), 0_i64)
+                    .finally(Expr::col(Column::ClaimUntil))
+                    .into(),
+            )
             .filter(
                 Column::Status.is_in([Status::Recording.as_str(), Status::Finalizing.as_str()]),
             );

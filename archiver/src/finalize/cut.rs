@@ -81,6 +81,13 @@ impl Cut {
         self.closed.pop_front();
     }
 
+    /// How many parts after the first were forgotten.
+    pub(super) fn dropped(&self) -> u64 {
+        u64::try_from(self.next - 2)
+            .unwrap_or(0)
+            .saturating_sub(self.closed.len() as u64)
+    }
+
     /// Ends the file.
     pub(super) fn end(mut self, file: usize, finished: Finished) -> Ending {
         self.append(finished.tail.clone());

@@ -24,6 +24,9 @@ pub(crate) enum Halt {
     /// Another archiver has the recording by now.
     #[error("another archiver took the recording over")]
     ClaimLost,
+    /// Finalize wants what a live job has.
+    #[error("the session is finalized")]
+    Recalled,
     /// The ingest says that it does not have the bytes.
     #[error("the spool of take {take} can't be read: {reason}")]
     SpoolGone { take: u32, reason: String },
@@ -48,7 +51,7 @@ impl Halt {
         let message = self.to_string();
         match self {
             Self::Draining => Fault::retry(Code::Draining, message, COME_BACK_MS),
-            Self::ClaimLost | Self::Abandoned => {
+            Self::ClaimLost | Self::Recalled | Self::Abandoned => {
                 Fault::retry(Code::Unavailable, message, COME_BACK_MS)
             }
             Self::SpoolGone { .. } | Self::Corrupt { .. } => Fault::new(Code::Corrupt, message),
@@ -59,7 +62,7 @@ impl Halt {
     /// Whether the row should say so: it needs somebody's attention.
     pub(crate) fn needs_attention(&self) -> bool {
         match self {
-            Self::Draining | Self::ClaimLost | Self::Abandoned => false,
+            Self::Draining | Self::ClaimLost | Self::Recalled | Self::Abandoned => false,
             Self::SpoolGone { .. } | Self::Corrupt { .. } | Self::Conflict { .. } => true,
         }
     }
@@ -70,14 +73,35 @@ impl Halt {
 pub(crate) struct Stop {
     shutdown: Shutdown,
     lost: CancellationToken,
+    recalled: CancellationToken,
 }
 
 impl Stop {
     pub(crate) fn new(shutdown: Shutdown) -> Self {
+        Self::recallable(shutdown, CancellationToken::new())
+    }
+
+    /// Of a live job, which Finalize ends with this token.
+    pub(crate) fn recallable(shutdown: Shutdown, recalled: CancellationToken) -> Self {
         Self {
             shutdown,
             lost: CancellationToken::new(),
+            recalled,
         }
+    }
+
+    /// Waits until the job must stop, and says why.
+    pub(crate) async fn stopped(&self) -> Halt {
+        tokio::select! {
+            () = self.lost.cancelled() => Halt::ClaimLost,
+            () = self.recalled.cancelled() => Halt::Recalled,
+            () = self.shutdown.triggered() => Halt::Draining,
+        }
+    }
+
+    /// Waits until Finalize has recalled the job.
+    pub(crate) async fn recalled(&self) {
+        self.recalled.cancelled().await;
     }
 
     /// From now on the job's claim is known to be lost.
@@ -86,10 +110,13 @@ impl Stop {
     }
 
     /// # Errors
-    /// [`Halt::ClaimLost`] or [`Halt::Draining`].
+    /// [`Halt::ClaimLost`], [`Halt::Recalled`] or [`Halt::Draining`].
     pub(crate) fn check(&self) -> Result<(), Halt> {
         if self.lost.is_cancelled() {
             return Err(Halt::ClaimLost);
+        }
+        if self.recalled.is_cancelled() {
+            return Err(Halt::Recalled);
         }
         if self.shutdown.is_triggered() {
             return Err(Halt::Draining);
@@ -101,8 +128,7 @@ impl Stop {
     pub(crate) async fn sleep(&self, time: Duration) -> Result<(), Halt> {
         tokio::select! {
             () = tokio::time::sleep(time) => {}
-            () = self.shutdown.triggered() => {}
-            () = self.lost.cancelled() => {}
+            _ = self.stopped() => {}
         }
         self.check()
     }

@@ -6,16 +6,18 @@
 use super::{
     halt::{Halt, Stop},
     jobs::{Listeners, Progress},
+    live::{Ahead, Live},
     manifest::{self, Layout},
     prove::prove,
     raw::Takes,
     ship::Shipper,
     source::Ingest,
+    stitch::Stitcher,
     stitched::{Files, Stitched},
     verdict::Proof,
 };
 use crate::{
-    db::{Claim, Claimed, Db, Finish, RecordingRow, StoredObject, Work},
+    db::{Aim, Claim, Claimed, Db, Finish, RecordingRow, StoredObject, Work},
     keys::Folder,
     metrics,
     store::{Crc64, Extent, ObjectStore},
@@ -61,6 +63,8 @@ pub(crate) struct Job {
     pub(crate) context: Arc<Context>,
     pub(crate) manifest: Arc<Manifest>,
     pub(crate) ingest: Ingest,
+    /// May have begun the session's archive already.
+    pub(crate) live: Live,
     pub(crate) listeners: Listeners,
     /// When the first caller asked.
     pub(crate) begun: Instant,
@@ -93,13 +97,14 @@ impl Job {
 
     async fn attempt(&self, stop: &Stop) -> Result<RecordingRow, Halt> {
         let db = &self.context.db;
+        let mut ahead = self.live.recall(self.manifest.session).await;
         let row = stop
             .persist("seal the row", || db.seal(&self.manifest))
             .await?;
-        let repair = match self.missing(stop, &row).await? {
+        let aim = match self.missing(stop, &row).await? {
             Missing::Nothing => return Ok(row),
-            Missing::Everything => false,
-            Missing::Objects => true,
+            Missing::Everything => Aim::Finalize,
+            Missing::Objects => Aim::Repair,
         };
         let since = Instant::now();
         while since.elapsed() < FOLLOW_MAX {
@@ -110,9 +115,9 @@ impl Job {
                 .acquire()
                 .await
                 .map_err(|_| Halt::Draining)?;
-            match self.claim(stop, repair).await? {
+            match self.claim(stop, aim).await? {
                 Claimed::Final(row) => return Ok(*row),
-                Claimed::Ours(claim, row) => match self.hold(claim, *row).await {
+                Claimed::Ours(claim, row) => match self.hold(claim, *row, ahead.take()).await {
                     Err(Halt::ClaimLost) => {}
                     ended => return ended,
                 },
@@ -125,21 +130,26 @@ impl Job {
         Err(Halt::ClaimLost)
     }
 
-    async fn claim(&self, stop: &Stop, repair: bool) -> Result<Claimed, Halt> {
+    async fn claim(&self, stop: &Stop, aim: Aim) -> Result<Claimed, Halt> {
         let Context {
             db, owner, lease, ..
         } = &*self.context;
         let id = self.manifest.session.to_string();
-        stop.persist("claim the row", || db.claim(&id, owner, *lease, repair))
+        stop.persist("claim the row", || db.claim(&id, owner, *lease, aim))
             .await
     }
 
     /// Works under a claim that is renewed all the while, and lets go of it if it was in vain.
-    async fn hold(&self, claim: Claim, row: RecordingRow) -> Result<RecordingRow, Halt> {
+    async fn hold(
+        &self,
+        claim: Claim,
+        row: RecordingRow,
+        ahead: Option<Box<Ahead>>,
+    ) -> Result<RecordingRow, Halt> {
         let stop = Stop::new(self.context.shutdown.clone());
         let renewal = renew(Arc::clone(&self.context), claim.clone(), stop.clone());
         let renewal = AbortOnDropHandle::new(tokio::spawn(renewal));
-        let ended = self.archive(&stop, &claim, row).await;
+        let ended = self.archive(&stop, &claim, row, ahead).await;
         drop(renewal);
         if let Err(halt) = &ended
             && !matches!(halt, Halt::ClaimLost)
@@ -154,6 +164,7 @@ impl Job {
         stop: &Stop,
         claim: &Claim,
         row: RecordingRow,
+        ahead: Option<Box<Ahead>>,
     ) -> Result<RecordingRow, Halt> {
         let Context { db, prefix, .. } = &*self.context;
         let session = &self.manifest;
@@ -164,7 +175,15 @@ impl Job {
             claim,
             folder: &folder,
         };
-        let made = self.objects(shipper, row.objects.0, row.work).await?;
+        // Nobody claimed the row in between: what the live job knows is the latest.
+        let ahead = ahead.filter(|ahead| ahead.epoch + 1 == claim.epoch);
+        let (work, stitcher) = match ahead.map(|ahead| *ahead) {
+            Some(Ahead { stitcher, work, .. }) => (Some(work), Some(stitcher)),
+            None => (row.work, None),
+        };
+        let stitcher = stitcher.filter(|stitcher| stitcher.agrees(session));
+        let work = work.unwrap_or_else(|| Work::fresh(self.context.part_size));
+        let made = self.objects(shipper, row.objects.0, work, stitcher).await?;
         let manifest_key =
             manifest::write(self, shipper, &row.version, &made.objects, &made.layout).await?;
         let finish = outcome(session, made, manifest_key);
@@ -186,12 +205,12 @@ impl Job {
         &self,
         shipper: Shipper<'_>,
         plan: Vec<StoredObject>,
-        work: Option<Work>,
+        mut work: Work,
+        stitcher: Option<Stitcher>,
     ) -> Result<Objects, Halt> {
         let mut mux_error = None;
         if self.manifest.bytes() > 0 {
-            let mut work = work.unwrap_or_else(|| Work::fresh(self.context.part_size));
-            let mut files = Files::new(self, shipper, &mut work, None);
+            let mut files = Files::new(self, shipper, &mut work, stitcher);
             match files.make(&plan).await? {
                 Stitched::Files(objects, facts) => {
                     let conflict = files.conflict(&objects);

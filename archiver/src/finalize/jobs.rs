@@ -5,6 +5,7 @@
 
 use super::{
     job::{Context, Job},
+    live::Live,
     source::Ingest,
 };
 use crate::db::RecordingRow;
@@ -44,6 +45,11 @@ pub(crate) enum JobState {
 pub(crate) struct Listeners(watch::Sender<JobState>);
 
 impl Listeners {
+    /// Nobody.
+    pub(crate) fn nobody() -> Self {
+        Self(watch::Sender::new(JobState::Running(Progress::default())))
+    }
+
     /// Whether anybody does.
     pub(crate) fn any(&self) -> bool {
         self.0.receiver_count() > 0
@@ -69,6 +75,7 @@ impl Listeners {
 pub(crate) struct Jobs {
     context: Arc<Context>,
     running: Arc<Mutex<HashMap<SessionId, Listeners>>>,
+    live: Live,
     tasks: TaskTracker,
     cut_off: CancellationToken,
 }
@@ -76,12 +83,23 @@ pub(crate) struct Jobs {
 impl Jobs {
     /// Jobs end with `cut_off`, wherever they are: it belongs to whoever serves.
     pub(crate) fn new(context: Context, cut_off: CancellationToken) -> Self {
+        let (context, tasks) = (Arc::new(context), TaskTracker::new());
         Self {
-            context: Arc::new(context),
+            live: Live::new(Arc::clone(&context), tasks.clone(), cut_off.clone()),
+            context,
             running: Arc::default(),
-            tasks: TaskTracker::new(),
+            tasks,
             cut_off,
         }
+    }
+
+    /// Uploads ahead what is new of a live session, whose bytes are with the ingest at `url`.
+    /// Answers, for each take, the offset below which everything is in a part.
+    pub(crate) fn advance(&self, manifest: Manifest, url: &str, ingest: Ingest) -> Vec<u64> {
+        if lock(&self.running).contains_key(&manifest.session) {
+            return vec![0; manifest.takes.len()];
+        }
+        self.live.advance(manifest, url, ingest)
     }
 
     /// The job of this session: the one that runs, or a new one.
@@ -119,6 +137,7 @@ impl Jobs {
             context: Arc::clone(&self.context),
             manifest: Arc::new(manifest),
             ingest,
+            live: self.live.clone(),
             listeners: listeners.clone(),
             begun: Instant::now(),
         };
@@ -172,9 +191,9 @@ impl Drop for Running {
     }
 }
 
-fn lock(
-    running: &Mutex<HashMap<SessionId, Listeners>>,
-) -> MutexGuard<'_, HashMap<SessionId, Listeners>> {
+pub(super) fn lock<T>(
+    running: &Mutex<HashMap<SessionId, T>>,
+) -> MutexGuard<'_, HashMap<SessionId, T>> {
     // Nothing that holds it can leave the map half changed.
     running.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,13 +9,18 @@
 //! 5. [`upload`] makes one object; [`prove`] and [`verdict`] tell what a lost answer meant.
 //! 6. [`manifest`] goes beside them, then [`job`] makes the row final, guarded by its claim.
 //!
+//! Long before, [`live`] and [`follow`] do step 3 while the session runs; Finalize takes over what they
+//! have.
+//!
 //! A job that dies anywhere costs a replay: the row names what was being made before it came into
 //! being, and what is there already is proved instead of made again.
 
 mod cut;
+mod follow;
 mod halt;
 mod job;
 mod jobs;
+mod live;
 mod manifest;
 mod prove;
 mod raw;

@@ -281,6 +281,29 @@ impl Stitcher {
         safe
     }
 
+    /// How many files were begun.
+    pub(super) fn files(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Parts of the first file that were dropped, as safe.
+    pub(super) fn dropped_parts(&self) -> u64 {
+        self.files.first().map_or(0, |file| file.cut.dropped())
+    }
+
+    /// Raises the offsets of takes to what lies before this place.
+    pub(super) fn raise(&self, offsets: &mut Vec<u64>, place: Place) {
+        let take = place.take as usize;
+        if offsets.len() <= take {
+            offsets.resize(take + 1, 0);
+        }
+        let before = self.takes.iter().map(|take| take.position).take(take);
+        let ends = before.chain([place.offset]);
+        for (offset, end) in offsets.iter_mut().zip(ends) {
+            *offset = end.max(*offset);
+        }
+    }
+
     /// Ends all files, but for those without media.
     pub(super) fn finish(mut self, manifest: &Manifest) -> Result<Sealed, Unfit> {
         self.end()?;

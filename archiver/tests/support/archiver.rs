@@ -10,7 +10,7 @@ use aircheck_core::spool::Manifest;
 use aircheck_proto::{
     Fault,
     archiver::{
-        FinalizeRequest, FinalizeResponse, Recording,
+        AdvanceRecordingRequest, FinalizeRequest, FinalizeResponse, Recording,
         archiver_service_client::ArchiverServiceClient,
     },
 };
@@ -80,6 +80,15 @@ impl Archiver {
             shutdown,
             task,
         }
+    }
+
+    /// Tells of a live session and answers how much of each take is uploaded.
+    pub async fn advance(&self, manifest: &Manifest, ingest: &IngestServer) -> Vec<u64> {
+        let manifest = Some(session::message(manifest, &ingest.url));
+        let mut client = self.client.clone();
+        let answer = client.advance_recording(AdvanceRecordingRequest { manifest });
+        let answer = timeout(HANG, answer).await.expect("advance hangs");
+        answer.expect("an answer").into_inner().archived
     }
 
     /// Asks to finalize and collects all responses.

@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -31,6 +31,8 @@ struct State {
 #[derive(Clone, Debug, Default)]
 pub struct FakeIngest {
     state: Arc<Mutex<State>>,
+    /// Changes with every spool.
+    grown: watch::Sender<()>,
 }
 
 /// The server. It ends with this value.
@@ -61,6 +63,17 @@ impl IngestServer {
     pub fn spool(&self, session: &str, take: u32, runs: Runs) {
         let mut state = self.ingest.state.lock().expect("no panic while locked");
         state.spools.insert((session.to_owned(), take), runs);
+        drop(state);
+        self.ingest.grown.send_replace(());
+    }
+
+    /// Adds bytes to a take at this offset, which may leave a hole.
+    pub fn grow(&self, session: &str, take: u32, at: u64, bytes: &[u8]) {
+        let mut state = self.ingest.state.lock().expect("no panic while locked");
+        let runs = state.spools.entry((session.to_owned(), take)).or_default();
+        runs.push((at, bytes.to_vec()));
+        drop(state);
+        self.ingest.grown.send_replace(());
     }
 
     /// Takes all spools away.
@@ -147,8 +160,41 @@ impl IngestService for FakeIngest {
         &self,
         request: Request<ReadSpoolRequest>,
     ) -> Result<Response<Self::ReadSpoolStream>, Status> {
-        let messages = self.read(request.get_ref())?;
-        Ok(Response::new(stream::iter(messages).boxed()))
+        let request = request.into_inner();
+        let grown = self.grown.subscribe();
+        let messages = self.read(&request)?;
+        if !request.follow {
+            return Ok(Response::new(stream::iter(messages).boxed()));
+        }
+        let offset = request.offset;
+        let ingest = self.clone();
+        let more = stream::unfold(
+            (messages, offset, false),
+            move |(mut messages, mut offset, over)| {
+                let (ingest, mut request) = (ingest.clone(), request.clone());
+                let mut grown = grown.clone();
+                async move {
+                    if over {
+                        return None;
+                    }
+                    while messages.is_empty() {
+                        grown.borrow_and_update();
+                        request.offset = offset;
+                        messages = ingest.read(&request).ok()?;
+                        if messages.is_empty() {
+                            grown.changed().await.ok()?;
+                        }
+                    }
+                    let next = messages.remove(0);
+                    if let Ok(message) = &next {
+                        offset = message.offset + message.data.len() as u64;
+                    }
+                    let over = next.is_err();
+                    Some((next, (messages, offset, over)))
+                }
+            },
+        );
+        Ok(Response::new(more.boxed()))
     }
 
     async fn publish(

@@ -13,7 +13,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 use tempfile::TempDir;
-use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 
 pub const BUCKET: &str = "archives";
 pub const KEY_ID: &str = "test-key";
@@ -60,6 +64,8 @@ pub struct Gate {
 pub struct Seen {
     pub op: Op,
     pub path: String,
+    /// Number of the part, of an upload of one.
+    pub part: Option<u32>,
     /// Content-Length.
     pub bytes: u64,
     pub headers: hyper::HeaderMap,
@@ -76,6 +82,9 @@ impl Seen {
 struct Script {
     faults: Mutex<VecDeque<(Op, Fault)>>,
     seen: Mutex<Vec<Seen>>,
+    /// Changes with every answer.
+    answered: watch::Sender<()>,
+    done: Mutex<Vec<Seen>>,
 }
 
 impl Script {
@@ -152,6 +161,24 @@ impl S3Server {
     pub fn seen(&self, op: Op) -> Vec<Seen> {
         let seen = self.script.seen.lock().expect("no panic while locked");
         seen.iter().filter(|seen| seen.op == op).cloned().collect()
+    }
+
+    /// Waits until calls of this kind that took effect satisfy a condition.
+    pub async fn until(&self, op: Op, met: impl Fn(&[Seen]) -> bool) {
+        let mut answered = self.script.answered.subscribe();
+        loop {
+            answered.borrow_and_update();
+            let done: Vec<_> = {
+                let done = self.script.done.lock().expect("no panic while locked");
+                done.iter().filter(|seen| seen.op == op).cloned().collect()
+            };
+            if met(&done) {
+                return;
+            }
+            let changed =
+                tokio::time::timeout(std::time::Duration::from_secs(60), answered.changed());
+            changed.await.expect("it never happens").expect("a store");
+        }
     }
 
     /// Scripted faults that have not struck yet.
@@ -236,16 +263,43 @@ async fn answer(
         .and_then(|v| v.to_str().ok()?.parse().ok())
         .unwrap_or(0);
     let path = request.uri().path().to_owned();
+    let number = request.uri().query().and_then(|query| {
+        let mut pairs = query.split('&');
+        pairs.find_map(|pair| pair.strip_prefix("partNumber=")?.parse().ok())
+    });
+    let seen = Seen {
+        op,
+        path,
+        part: number,
+        bytes,
+        headers: request.headers().clone(),
+    };
     script
         .seen
         .lock()
         .expect("no panic while locked")
-        .push(Seen {
-            op,
-            path,
-            bytes,
-            headers: request.headers().clone(),
-        });
+        .push(seen.clone());
+    let answer = act(service, &script, request, op).await;
+    if answer
+        .as_ref()
+        .is_ok_and(|answer| answer.status().is_success())
+    {
+        script
+            .done
+            .lock()
+            .expect("no panic while locked")
+            .push(seen);
+    }
+    script.answered.send_replace(());
+    answer
+}
+
+async fn act(
+    service: s3s::service::S3Service,
+    script: &Script,
+    request: Request<Incoming>,
+    op: Op,
+) -> Result<Response<Body>, Box<dyn std::error::Error + Send + Sync>> {
     match script.strike(op) {
         None => Ok(service.call(request.map(Body::from)).await?),
         Some(Fault::ResetBefore) => Err("reset before".into()),

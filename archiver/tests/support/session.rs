@@ -137,7 +137,8 @@ pub fn stitched_with(manifest: &Manifest, takes: &[&[u8]]) -> (Vec<u8>, Finished
     let mut params = Params::new(i64::try_from(started).expect("in our time"));
     params.title.clone_from(&manifest.title);
     let mut muxer = Muxer::new(params).expect("usual parameters");
-    for (record, bytes) in manifest.takes.iter().zip(takes) {
+    let begun = manifest.takes.iter().zip(takes);
+    for (record, bytes) in begun.filter(|(_, bytes)| !bytes.is_empty()) {
         let Probe::Found(container) = probe(&bytes[..16]) else {
             panic!("a take of no container");
         };
