@@ -60,11 +60,16 @@ pub struct Options {
     /// Most listeners of one show
     #[arg(long, env = "AIRCHECK_LISTENERS_MAX", default_value_t = 1000)]
     pub listeners_max: usize,
-    /// Servers that every show is carried on to, separated by commas; `{show_id}` stands for the show:
-    /// `icecast://user:password@host:port/{show_id}.mp3` (or .ogg, .webm), `rtmp://host/app/{show_id}`.
-    /// Give URLs with a password or key by the environment: arguments can be seen by every user
-    #[arg(long = "live-sink", env = "AIRCHECK_LIVE_SINK", value_name = "URL", value_delimiter = ',',
-        hide_env_values = true, value_parser = LiveSinkParser)]
+    /// Servers that every show is carried on to
+    #[arg(
+        long = "live-sink",
+        env = "AIRCHECK_LIVE_SINK",
+        value_name = "URL",
+        value_delimiter = ',',
+        hide_env_values = true,
+        value_parser = LiveSinkParser,
+        help = LIVE_SINK
+    )]
     pub live_sinks: Vec<LiveSink>,
     /// The ffmpeg that encodes for live sinks
     #[arg(
@@ -75,6 +80,11 @@ pub struct Options {
     )]
     pub ffmpeg: PathBuf,
 }
+
+const LIVE_SINK: &str = "Servers that every show is carried on to, separated by commas; {show_id} \
+    stands for the show: icecast://user:password@host:port/{show_id}.mp3 (or .ogg, .webm), \
+    rtmp://host/app/{show_id}. URLs with a password or key belong into the environment: arguments can \
+    be seen by every user of the machine";
 
 /// Longest grace, as the contract has it.
 pub const GRACE_MAX: Duration = Duration::from_secs(1800);

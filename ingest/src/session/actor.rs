@@ -469,6 +469,8 @@ impl Actor {
             .handle_chunk(epoch, take, offset, len, self.now())
         {
             Ok(accept) => accept,
+            // Somebody else ended the session while this was under way; the end is on its way back.
+            Err(Refusal::Ended) => return,
             Err(refusal) => return self.refuse(epoch, fault(refusal)),
         };
         metrics::counter!("aircheck_received_bytes_total").increment(len);

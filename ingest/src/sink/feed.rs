@@ -5,11 +5,17 @@
 
 use super::report::Board;
 use bytes::Bytes;
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 use tokio::sync::mpsc;
 
-/// Clusters that may wait for one sink: about ten seconds.
-const QUEUE_CLUSTERS: usize = 32;
+/// Clusters that may wait for one sink. A broadcaster who returns after a long drop sends all of it
+/// at once, faster than anybody encodes.
+const QUEUE_CLUSTERS: usize = 512;
+/// Bytes that may wait for one sink: four minutes of sound.
+const QUEUE_BYTES: usize = 4 << 20;
 
 /// One whole cluster.
 #[derive(Clone, Debug)]
@@ -36,6 +42,7 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) struct Feed {
     queue: mpsc::Sender<Piece>,
+    waiting_bytes: Arc<AtomicUsize>,
     stage: Stage,
     board: Arc<Board>,
 }
@@ -44,6 +51,7 @@ pub(crate) struct Feed {
 #[derive(Debug)]
 pub(crate) struct Media {
     queue: mpsc::Receiver<Piece>,
+    waiting_bytes: Arc<AtomicUsize>,
     init: Option<Bytes>,
     board: Arc<Board>,
 }
@@ -51,13 +59,16 @@ pub(crate) struct Media {
 /// Both ends; `board` counts what is lost between them.
 pub(crate) fn channel(board: Arc<Board>) -> (Feed, Media) {
     let (sender, receiver) = mpsc::channel(QUEUE_CLUSTERS);
+    let waiting_bytes = Arc::new(AtomicUsize::new(0));
     let feed = Feed {
         queue: sender,
+        waiting_bytes: Arc::clone(&waiting_bytes),
         stage: Stage::BeforeInit,
         board: Arc::clone(&board),
     };
     let media = Media {
         queue: receiver,
+        waiting_bytes,
         init: None,
         board,
     };
@@ -79,12 +90,26 @@ impl Feed {
             start,
         };
         let joins = start || self.stage == Stage::Flows;
-        if joins && self.queue.try_send(Piece::Cluster(cluster)).is_ok() {
+        if joins && self.offer(cluster) {
             self.stage = Stage::Flows;
         } else {
             self.stage = Stage::WaitsForStart;
             self.board.lost(1);
         }
+    }
+}
+
+impl Feed {
+    fn offer(&self, cluster: Cluster) -> bool {
+        let len = cluster.bytes.len();
+        let waiting = self.waiting_bytes.fetch_add(len, Ordering::Relaxed);
+        // One that is larger than the whole queue still gets through when nothing else waits.
+        let fits = waiting == 0 || waiting + len <= QUEUE_BYTES;
+        let offered = fits && self.queue.try_send(Piece::Cluster(cluster)).is_ok();
+        if !offered {
+            self.waiting_bytes.fetch_sub(len, Ordering::Relaxed);
+        }
+        offered
     }
 }
 
@@ -94,7 +119,11 @@ impl Media {
         loop {
             match self.queue.recv().await? {
                 Piece::Init(init) => self.init = Some(init),
-                Piece::Cluster(cluster) => return Some(cluster),
+                Piece::Cluster(cluster) => {
+                    let len = cluster.bytes.len();
+                    self.waiting_bytes.fetch_sub(len, Ordering::Relaxed);
+                    return Some(cluster);
+                }
             }
         }
     }
@@ -156,6 +185,19 @@ mod tests {
             last = Some(cluster.bytes);
         }
         assert_eq!(last.as_deref(), Some(&b"new"[..]));
+    }
+
+    #[tokio::test]
+    async fn bytes_are_bounded_too_and_room_comes_back() {
+        let (mut feed, mut media, board) = ends();
+        let big = Bytes::from(vec![0; QUEUE_BYTES / 2]);
+        for _ in 0..3 {
+            feed.push(&Bytes::new(), &big, true);
+        }
+        assert_eq!(board.status().lost_clusters, 1);
+        assert!(media.next().await.is_some());
+        feed.push(&Bytes::new(), &big, true);
+        assert_eq!(board.status().lost_clusters, 1);
     }
 
     #[tokio::test]

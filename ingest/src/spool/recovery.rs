@@ -50,25 +50,13 @@ pub(super) fn recover(journal: &Path) -> Result<Recovery, Error> {
         .into_iter()
         .map(Arc::new)
         .collect();
-    let contents = segments
-        .iter()
-        .map(read_segment)
-        .collect::<Result<Vec<_>, _>>()?;
     let mut reading = Reading::default();
-    for (at, (segment, content)) in segments.iter().zip(&contents).enumerate() {
+    // One segment in memory at a time: a spool may be larger than the machine.
+    for (at, segment) in segments.iter().enumerate() {
         let vouched = segments
             .get(at + 1)
-            .zip(contents.get(at + 1))
-            .and_then(
-                |(next, content)| match record::decode(next.number, content).ok()?.kind {
-                    Kind::Header {
-                        previous,
-                        previous_synced,
-                    } if previous == segment.number => Some(previous_synced),
-                    _ => None,
-                },
-            );
-        reading.read(segment, content, vouched.unwrap_or(0));
+            .map_or(Ok(0), |next| vouched(segment, next))?;
+        reading.read(segment, &read_segment(segment, u64::MAX)?, vouched);
     }
     let mut sessions: Vec<_> = reading.sessions.into_values().collect();
     sessions.sort_by_key(|(shared, _)| shared.id);
@@ -86,12 +74,32 @@ pub(super) fn recover(journal: &Path) -> Result<Recovery, Error> {
     Ok(Recovery { sessions, segments })
 }
 
-fn read_segment(segment: &Arc<Segment>) -> Result<Vec<u8>, Error> {
+/// How much of a segment the next one's header says was synced.
+fn vouched(segment: &Segment, next: &Segment) -> Result<u64, Error> {
+    let head = read_segment(next, 256)?;
+    Ok(
+        match record::decode(next.number, &head).map(|found| found.kind) {
+            Ok(Kind::Header {
+                previous,
+                previous_synced,
+            }) if previous == segment.number => previous_synced,
+            _ => 0,
+        },
+    )
+}
+
+/// The first bytes of a segment, or all of it.
+fn read_segment(segment: &Segment, bytes_max: u64) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::Io {
         doing: "read spool segment",
         source,
     };
-    let length = segment.file.metadata().map_err(failed)?.len();
+    let length = segment
+        .file
+        .metadata()
+        .map_err(failed)?
+        .len()
+        .min(bytes_max);
     let mut content = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
     segment
         .file

@@ -57,7 +57,7 @@ impl Icecast {
         let icecast = Self {
             process,
             address,
-            folder: folder,
+            folder,
         };
         let there = || std::net::TcpStream::connect(icecast.address).is_ok();
         until("icecast listens", there).await;
