@@ -187,7 +187,7 @@ impl<'a> Takes<'a> {
         self.record(object.clone()).await?;
         let parts = upload
             .parts(&begun, &mut reader, first, part_bytes, |sent| {
-                self.tell(sent)
+                self.tell(sent);
             })
             .await?;
         let Some(parts) = parts else {
