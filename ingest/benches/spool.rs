@@ -28,12 +28,21 @@ const INTERVAL: Duration = Duration::from_millis(250);
 const FILE_THREADS: usize = 16;
 
 fn main() {
-    let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
+    let numbers: Vec<u64> = std::env::args()
+        .skip(1)
+        .filter_map(|arg| arg.parse().ok())
+        .collect();
     let seconds = numbers.first().copied().unwrap_or(5);
     let counts = numbers.get(1..).filter(|counts| !counts.is_empty());
-    println!("{:>9}  {:<28} {:>9} {:>9} {:>9} {:>7}", "sessions", "way", "p50 ms", "p99 ms", "max ms", "CPU %");
+    println!(
+        "{:>9}  {:<28} {:>9} {:>9} {:>9} {:>7}",
+        "sessions", "way", "p50 ms", "p99 ms", "max ms", "CPU %"
+    );
     for sessions in counts.unwrap_or(&[1, 100, 1000, 5000]) {
-        let run = Run { sessions: *sessions, length: Duration::from_secs(seconds) };
+        let run = Run {
+            sessions: *sessions,
+            length: Duration::from_secs(seconds),
+        };
         run.report("shared journal", journal);
         run.report("file per session, fdatasync", files);
     }
@@ -54,7 +63,9 @@ impl Run {
         latencies.sort_unstable();
         let ms = |share: usize| {
             let at = (latencies.len() * share / 100).min(latencies.len().saturating_sub(1));
-            latencies.get(at).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1000.0)
+            latencies
+                .get(at)
+                .map_or(f64::NAN, |latency| latency.as_secs_f64() * 1000.0)
         };
         let Self { sessions, .. } = self;
         println!(
@@ -76,7 +87,10 @@ impl Run {
             if ahead > Duration::from_micros(200) {
                 std::thread::sleep(ahead);
             }
-            append(u64::from(nth) % self.sessions, u64::from(nth) / self.sessions);
+            append(
+                u64::from(nth) % self.sessions,
+                u64::from(nth) / self.sessions,
+            );
             nth += 1;
         }
     }
@@ -97,7 +111,11 @@ fn journal(run: Run, dir: &Path) -> Vec<Duration> {
         let id = SessionId((u128::from(n) + 1).into());
         let mut session = spool.session(id);
         let manifest = Manifest::new(id, "bench".parse().expect("id"), 0, 0);
-        session.persist(&Event::Opened { manifest: Box::new(manifest) }).expect("queued");
+        session
+            .persist(&Event::Opened {
+                manifest: Box::new(manifest),
+            })
+            .expect("queued");
         let sent = Arc::new(Mutex::new(VecDeque::new()));
         runtime.spawn(watch(&session, Arc::clone(&sent), Arc::clone(&latencies)));
         sessions.push((session, sent));
@@ -105,7 +123,9 @@ fn journal(run: Run, dir: &Path) -> Vec<Duration> {
     run.pace(|session, round| {
         let (session, sent) = &sessions[usize::try_from(session).expect("an index")];
         let offset = round * CHUNK_BYTES as u64;
-        sent.lock().expect("lock").push_back((offset + CHUNK_BYTES as u64, Instant::now()));
+        sent.lock()
+            .expect("lock")
+            .push_back((offset + CHUNK_BYTES as u64, Instant::now()));
         session.append(0, offset, chunk.clone()).expect("queued");
     });
     spool.close();
@@ -123,10 +143,17 @@ fn watch(
     let mut marks = session.marks();
     async move {
         while marks.changed().await.is_ok() {
-            let durable = marks.borrow_and_update().takes.first().copied().unwrap_or(0);
+            let durable = marks
+                .borrow_and_update()
+                .takes
+                .first()
+                .copied()
+                .unwrap_or(0);
             let mut sent = sent.lock().expect("lock");
             while sent.front().is_some_and(|(end, _)| *end <= durable) {
-                let Some((_, at)) = sent.pop_front() else { break };
+                let Some((_, at)) = sent.pop_front() else {
+                    break;
+                };
                 latencies.lock().expect("lock").push(at.elapsed());
             }
         }
@@ -152,12 +179,17 @@ fn files(run: Run, dir: &Path) -> Vec<Duration> {
         })
         .collect();
     let files: Vec<_> = (0..run.sessions)
-        .map(|n| Arc::new(Mutex::new(File::create(dir.join(n.to_string())).expect("created"))))
+        .map(|n| {
+            Arc::new(Mutex::new(
+                File::create(dir.join(n.to_string())).expect("created"),
+            ))
+        })
         .collect();
     run.pace(|session, _| {
         let session = usize::try_from(session).expect("an index");
         let (jobs, _) = &threads[session % FILE_THREADS];
-        jobs.send((Arc::clone(&files[session]), Instant::now())).expect("the worker lives");
+        jobs.send((Arc::clone(&files[session]), Instant::now()))
+            .expect("the worker lives");
     });
     threads
         .into_iter()
@@ -173,7 +205,11 @@ fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
     let fields = stat.rsplit(')').next().expect("after the name");
     let ticks = |nth: usize| -> u64 {
-        fields.split_whitespace().nth(nth).and_then(|field| field.parse().ok()).expect("a number")
+        fields
+            .split_whitespace()
+            .nth(nth)
+            .and_then(|field| field.parse().ok())
+            .expect("a number")
     };
     Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }
