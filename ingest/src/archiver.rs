@@ -12,7 +12,10 @@ use aircheck_proto::archiver::{
 use aircheck_runtime::backoff::Backoff;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tonic::{Status, transport::Channel};
 
 /// Deadline of a call that only touches the database.
@@ -20,7 +23,11 @@ const CALL: Duration = Duration::from_secs(5);
 /// A finalize stream that says nothing for this long is given up; the archiver reports every second.
 const SILENCE: Duration = Duration::from_secs(15);
 /// Least time between two announcements of a session.
-const ANNOUNCE: Duration = Duration::from_secs(1);
+const ANNOUNCE: Duration = Duration::from_secs(2);
+/// New bytes that are worth an announcement.
+const GROWN: u64 = 1 << 20;
+/// How long fewer wait for one.
+const GROWN_LATE: Duration = Duration::from_secs(10);
 
 /// A cheap handle on the archiver.
 #[derive(Clone, Debug)]
@@ -40,6 +47,46 @@ enum Attempt {
     Unfinished,
     #[error("write manifest")]
     Manifest(#[from] ManifestError),
+}
+
+/// What the archiver is to know of one session.
+#[derive(Debug)]
+pub(crate) struct Announcements {
+    latest: watch::Sender<Manifest>,
+    /// Durable bytes that are in it, holes counted.
+    durable: u64,
+    at: Instant,
+}
+
+impl Announcements {
+    pub(crate) fn new(manifest: Manifest) -> Self {
+        Self {
+            latest: watch::Sender::new(manifest),
+            durable: 0,
+            at: Instant::now(),
+        }
+    }
+
+    /// Ends when the session is sealed.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Manifest> {
+        self.latest.subscribe()
+    }
+
+    /// Something besides bytes has changed.
+    pub(crate) fn changed(&mut self, manifest: Manifest) {
+        self.durable = manifest.takes.iter().map(|take| take.bytes).sum();
+        self.at = Instant::now();
+        self.latest.send_replace(manifest);
+    }
+
+    /// The takes now hold so many durable bytes. Thousands of sessions grow all the time, so that the
+    /// manifest is only made where enough is new.
+    pub(crate) fn grew(&mut self, durable: u64, manifest: impl FnOnce() -> Manifest) {
+        let new = durable.saturating_sub(self.durable);
+        if new >= GROWN || (new > 0 && self.at.elapsed() >= GROWN_LATE) {
+            self.changed(manifest());
+        }
+    }
 }
 
 fn backoff() -> Backoff {
@@ -196,4 +243,39 @@ fn deadline<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.set_timeout(CALL);
     request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aircheck_core::{id::SessionId, spool::TakeRecord};
+
+    fn manifest(bytes: u64) -> Manifest {
+        let id: SessionId = "01JDA0000000000000000000AB".parse().expect("a session id");
+        let mut manifest = Manifest::new(id, "7".parse().expect("a show id"), 1000, 30_000);
+        manifest.takes.push(TakeRecord {
+            id: "take".to_owned(),
+            mime: "audio/webm".to_owned(),
+            started_unix_ms: 1000,
+            bytes,
+        });
+        manifest
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn growth_is_told_once_it_is_a_mebibyte_or_late() {
+        let mut announcements = Announcements::new(manifest(0));
+        let mut told = announcements.subscribe();
+        announcements.grew(GROWN - 1, || manifest(GROWN - 1));
+        assert!(!told.has_changed().expect("open"));
+        announcements.grew(GROWN, || manifest(GROWN));
+        assert!(told.has_changed().expect("open"));
+        assert_eq!(told.borrow_and_update().bytes(), GROWN);
+        announcements.grew(GROWN + 1, || manifest(GROWN + 1));
+        tokio::time::advance(GROWN_LATE).await;
+        announcements.grew(GROWN, || manifest(GROWN));
+        assert!(!told.has_changed().expect("open"), "nothing is new");
+        announcements.grew(GROWN + 1, || manifest(GROWN + 1));
+        assert!(told.has_changed().expect("open"));
+    }
 }

@@ -68,7 +68,11 @@ pub fn capture(name: &str) -> Vec<u8> {
 /// A sound `WebM` take of at least `least` bytes: 20 ms packets of stereo Opus, clusters of a second.
 /// What is in the packets repeats nowhere near a part's length.
 pub fn show(seed: u64, least: usize) -> Vec<u8> {
-    const PACKET_BYTES: usize = 1000;
+    show_of(seed, least, 1000)
+}
+
+/// [`show`], with packets of this length: 320 bytes are 128 kb/s.
+pub fn show_of(seed: u64, least: usize, packet_bytes: usize) -> Vec<u8> {
     const HEAD: &[u8] = b"OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00";
     let element = |id: &[u8], payload: &[u8]| {
         let len = u32::try_from(payload.len()).expect("small") | 0x1000_0000;
@@ -103,20 +107,20 @@ pub fn show(seed: u64, least: usize) -> Vec<u8> {
         tracks,
     ]
     .concat();
-    let mut noise = webm(seed, PACKET_BYTES).into_iter().skip(4);
+    let mut noise = webm(seed, packet_bytes).into_iter().skip(4);
     let mut second = 0_u64;
     while bytes.len() < least {
         let mut cluster = element(&[0xE7], &(second * 1000).to_be_bytes());
         for nth in 0..50_u16 {
             if nth == 0 {
-                noise = webm(seed ^ (second << 20), 50 * PACKET_BYTES)
+                noise = webm(seed ^ (second << 20), 50 * packet_bytes)
                     .into_iter()
                     .skip(4);
             }
             let mut block = vec![0x81];
             block.extend_from_slice(&(nth * 20).to_be_bytes());
             block.extend_from_slice(&[0x80, 0xFC]);
-            block.extend(noise.by_ref().take(PACKET_BYTES - 5));
+            block.extend(noise.by_ref().take(packet_bytes - 5));
             cluster.extend(element(&[0xA3], &block));
         }
         bytes.extend(element(&[0x1F, 0x43, 0xB6, 0x75], &cluster));

@@ -10,6 +10,7 @@ use super::{
     opening::{Opening, Step},
 };
 use crate::{
+    archiver::Announcements,
     clock::Clock,
     live::LiveBranch,
     registry::Registry,
@@ -82,7 +83,7 @@ pub(crate) struct Actor {
     /// Events that were handed to the spool.
     persisted: u64,
     /// What the archiver is told, whenever it changes.
-    announced: watch::Sender<Manifest>,
+    announced: Announcements,
     listeners_said: usize,
 }
 
@@ -98,7 +99,7 @@ impl Actor {
             registry,
         } = parts;
         let marks = spool.marks();
-        let announced = watch::Sender::new(session.manifest());
+        let announced = Announcements::new(session.manifest());
         let persisted = marks.borrow().events;
         let mut actor = Self {
             session,
@@ -548,6 +549,8 @@ impl Actor {
             self.write_failed(reason.to_string());
         }
         self.carry_out();
+        let durable = marks.takes.iter().sum();
+        self.announced.grew(durable, || self.session.manifest());
         let settled = marks.events >= self.persisted || marks.failed.is_some();
         match self.ending {
             Ending::Sealing if settled => {
@@ -626,7 +629,7 @@ impl Actor {
                     }
                 }
                 Output::Changed => {
-                    self.announced.send_replace(self.session.manifest());
+                    self.announced.changed(self.session.manifest());
                     self.registry.changed(self.status());
                     self.say_state();
                 }
