@@ -5,7 +5,15 @@ It must never list a flag that the binary lacks: given a built binary, run.py co
 
 COMMON = {"log-format"}
 FLAGS = {
-    "gateway": {"listen", "ingest", "archiver", "grace"},
+    "gateway": {
+        "listen",
+        "ingest",
+        "archiver",
+        "grace",
+        "auth-key-file",
+        "auth-issuer",
+        "auth-audience",
+    },
     "ingest": {"listen", "http-listen", "advertise", "spool-dir", "archiver"},
     "archiver": {
         "listen",

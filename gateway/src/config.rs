@@ -5,7 +5,7 @@
 use crate::error::{Error, GRACE_MAX_S, MAX_MESSAGE_LIMIT};
 use aircheck_runtime::args;
 use clap::Args;
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// How the gateway is set up. Every flag is also `AIRCHECK_<FLAG>` in the environment.
 #[derive(Args, Clone, Debug)]
@@ -57,6 +57,29 @@ pub struct Config {
         value_delimiter = ','
     )]
     pub allowed_origins: Vec<String>,
+
+    /// Asks broadcasters and callers of the API for a JWT that verifies with the key in this file: a
+    /// PEM public key (RSA, EC on P-256, Ed25519), or else an HS256 secret of at least 32 bytes
+    #[arg(long, env = "AIRCHECK_AUTH_KEY_FILE", value_name = "FILE")]
+    pub auth_key_file: Option<PathBuf>,
+
+    /// The `iss` that tokens must have
+    #[arg(
+        long,
+        env = "AIRCHECK_AUTH_ISSUER",
+        value_name = "NAME",
+        requires = "auth_key_file"
+    )]
+    pub auth_issuer: Option<String>,
+
+    /// The `aud` that tokens must have. Without it, a token that has one is for somebody else.
+    #[arg(
+        long,
+        env = "AIRCHECK_AUTH_AUDIENCE",
+        value_name = "NAME",
+        requires = "auth_key_file"
+    )]
+    pub auth_audience: Option<String>,
 }
 
 impl Config {
@@ -73,6 +96,9 @@ impl Config {
             hello_timeout: Duration::from_secs(10),
             max_connections: 10_000,
             allowed_origins: Vec::new(),
+            auth_key_file: None,
+            auth_issuer: None,
+            auth_audience: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns faults of the whole service; must never describe one client's fault, which is a `Fault`.
 
+use crate::auth::KeyError;
 use aircheck_runtime::grpc::ChannelError;
 use std::time::Duration;
 use thiserror::Error;
@@ -30,4 +31,7 @@ pub enum Error {
     /// An address that is none.
     #[error("the address of a service is malformed")]
     Channel(#[from] ChannelError),
+    /// A key that tokens can't be verified with.
+    #[error("the key for tokens can't be used")]
+    Key(#[from] KeyError),
 }

@@ -30,6 +30,12 @@ impl Refusal {
         } = self.0;
         let body = json!({"error": {"code": code.as_str(), "message": message}});
         let mut response = (status, Json(body)).into_response();
+        if code == Code::Unauthenticated {
+            let bearer = HeaderValue::from_static("Bearer");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, bearer);
+        }
         if let Some(ms) = retry_ms {
             let seconds = HeaderValue::from(ms.div_ceil(1000));
             response.headers_mut().insert(header::RETRY_AFTER, seconds);

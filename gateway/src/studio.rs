@@ -1,9 +1,9 @@
-//! The studio: the page broadcasters use, embedded in the binary.
+//! The studio and the listeners' page: what browsers load, embedded in the binary.
 //!
 //! Owns its files and their headers; must never read a file while it serves.
 
 use crate::refusal::Refusal;
-use aircheck_core::code::Code;
+use aircheck_core::{code::Code, id::ShowId};
 use axum::{
     Router,
     extract::{Path, rejection::PathRejection},
@@ -20,7 +20,7 @@ const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; media-src
      img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; \
      frame-ancestors 'self'";
 
-/// `/` and `/studio/{file}`.
+/// `/`, `/studio/{file}`, and the listener's page of every show.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route(
@@ -28,11 +28,21 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
             get(|headers: HeaderMap| async move { file("index.html", &headers) }),
         )
         .route("/studio/{file}", get(named))
+        .route("/listen/{show_id}", get(listener))
 }
 
 async fn named(path: Result<Path<String>, PathRejection>, headers: HeaderMap) -> Response {
     match path {
         Ok(Path(name)) => file(&name, &headers),
+        Err(rejection) => Refusal::from(rejection).into_response(),
+    }
+}
+
+/// The page is the same for every show, on air or not: it reads the id from its own address.
+async fn listener(path: Result<Path<String>, PathRejection>, headers: HeaderMap) -> Response {
+    match path.map(|Path(id)| id.parse::<ShowId>()) {
+        Ok(Ok(_show)) => file("listen.html", &headers),
+        Ok(Err(error)) => Refusal::new(Code::BadShowId, error.to_string()).into_response(),
         Err(rejection) => Refusal::from(rejection).into_response(),
     }
 }

@@ -3,7 +3,11 @@
 mod support;
 
 use futures::future::join_all;
-use support::{Scene, client::resumable};
+use support::{
+    Scene,
+    client::{Broadcaster, resumable},
+    soon,
+};
 
 const CROWD: u64 = 1200;
 
@@ -35,6 +39,15 @@ async fn more_than_a_thousand_broadcasters_share_one_ingest() {
         }
         broadcasts
     };
-    let (clients, broadcasts) = tokio::join!(clients, ingest);
+    let (mut clients, broadcasts) = tokio::join!(clients, ingest);
     assert_eq!((clients.len(), broadcasts.len()), (1200, 1200));
+    // And all are told to come back, each in its turn.
+    scene.shutdown.trigger();
+    let closes = join_all(clients.iter_mut().map(Broadcaster::refused)).await;
+    assert!(closes.iter().all(|(_, close)| *close == 1001));
+    drop((clients, broadcasts));
+    soon(scene.served)
+        .await
+        .expect("no panic")
+        .expect("no fault");
 }

@@ -6,7 +6,7 @@ use aircheck_core::code::Code;
 use aircheck_proto::{
     Fault,
     archiver::{RecordingStatus, Show},
-    ingest::{SessionState, SessionStatus, StopSessionResponse},
+    ingest::{SessionState, SessionStatus, SinkState, SinkStatus, StopSessionResponse},
 };
 use serde_json::{Value, json};
 use support::{
@@ -42,7 +42,7 @@ async fn an_idle_show_has_every_field() {
         answer.json(),
         json!({"show_id": "7", "active": false, "session": null, "epoch": null, "user": null,
             "recording": false, "recording_failed": null, "state": "idle", "grace_remaining_ms": null,
-            "received": 0, "durable": 0, "archived": 0, "listeners": 0, "started_at": null})
+            "received": 0, "durable": 0, "archived": 0, "listeners": 0, "started_at": null, "sinks": []})
     );
 }
 
@@ -54,17 +54,30 @@ async fn the_status_is_what_the_ingest_says() {
         recording_failed: Some("disk full".into()),
         ..session("8", SessionState::Grace)
     };
+    let sink = SinkStatus {
+        name: "icecast://radio.example/live".into(),
+        state: SinkState::Down.into(),
+        error: Some("refused".into()),
+        lost_clusters: 4,
+        restarts: 2,
+    };
+    let live = SessionStatus {
+        sinks: vec![sink],
+        ..session("7", SessionState::Live)
+    };
     let over = session("9", SessionState::Archived);
     scene
         .ingest
-        .script(|s| s.sessions = vec![grace, session("7", SessionState::Live), over]);
+        .script(|s| s.sessions = vec![grace, live, over]);
     let live = http(scene.address, "GET", "/api/stream/status?show_id=7", "")
         .await
         .json();
     let expected = json!({"show_id": "7", "active": true, "session": "01JSESSION", "epoch": 2,
         "user": "anonymous", "recording": true, "recording_failed": null, "state": "live",
         "grace_remaining_ms": null, "received": 30, "durable": 20, "archived": 10, "listeners": 3,
-        "started_at": "2026-11-23T20:15:00.000Z"});
+        "started_at": "2026-11-23T20:15:00.000Z",
+        "sinks": [{"name": "icecast://radio.example/live", "state": "down", "error": "refused",
+            "lost_clusters": 4, "restarts": 2}]});
     assert_eq!(live, expected);
     let all = http(scene.address, "GET", "/api/stream/status", "")
         .await
@@ -551,4 +564,22 @@ async fn readiness_ends_with_draining() {
         .expect("no panic")
         .expect("no fault");
     assert!(!scene.health.is_ready());
+}
+
+#[tokio::test]
+async fn every_show_has_a_listeners_page_if_this_build_has_one() {
+    let scene = Scene::new().await;
+    let file = http(scene.address, "GET", "/studio/listen.html", "").await;
+    let page = http(scene.address, "GET", "/listen/7", "").await;
+    assert_eq!((page.status, &page.body), (file.status, &file.body));
+    match page.status {
+        200 => assert!(page.headers["content-type"].starts_with("text/html")),
+        _ => assert_eq!(page.error(), coded(404, "AC_NOT_FOUND")),
+    }
+    for bad in ["/listen/-7", "/listen/a.b", "/listen/a%20b"] {
+        assert_eq!(
+            error(&scene, "GET", bad, "").await,
+            coded(400, "AC_BAD_SHOW_ID")
+        );
+    }
 }

@@ -9,21 +9,14 @@ use aircheck_proto::{
 };
 use support::{
     Scene,
-    client::{Broadcaster, connect, plain},
+    client::{Broadcaster, connect, plain, plain_live},
     ingest::Broadcast,
     nowhere,
 };
 
 /// A plain broadcaster that is live, on both sides.
 async fn live(scene: &mut Scene) -> (Broadcaster, Broadcast) {
-    let (client, broadcast) = tokio::join!(plain(scene.address, "?show_id=7"), async {
-        let broadcast = scene.broadcasts.next().await;
-        broadcast.ready(0).await;
-        broadcast
-    });
-    let mut client = client.expect("let in");
-    assert_eq!(client.said().await, "connected");
-    (client, broadcast)
+    plain_live(scene, "?show_id=7").await
 }
 
 /// What a client reads when the ingest refuses it.

@@ -47,6 +47,10 @@ pub(crate) struct Up {
         value_delimiter = ','
     )]
     allowed_origins: Vec<String>,
+    /// Key that tokens of broadcasters and operators are checked with; without it everybody may do
+    /// everything
+    #[arg(long, env = "AIRCHECK_AUTH_KEY_FILE", value_name = "FILE")]
+    auth_key_file: Option<PathBuf>,
     #[command(flatten)]
     options: aircheck_ingest::Options,
     #[command(flatten)]
@@ -174,6 +178,7 @@ impl Up {
         aircheck_gateway::Config {
             grace: self.options.grace,
             allowed_origins: self.allowed_origins.clone(),
+            auth_key_file: self.auth_key_file.clone(),
             ..aircheck_gateway::Config::new(vec![ingest.to_owned()], archiver.to_owned())
         }
     }

@@ -27,11 +27,14 @@ pub(super) async fn listen(
     let (first, rest) = app.ingests.listen(&show).await?;
     let kind = HeaderValue::from_str(&first.content_type)
         .unwrap_or(HeaderValue::from_static("application/octet-stream"));
-    let shutdown = app.shutdown.clone();
+    let leaving = async move {
+        let _present = app.listeners.token();
+        app.leave().await;
+    };
     let media = stream::iter([Ok::<Bytes, Status>(first.data)])
         .chain(rest.map_ok(|message| message.data))
         .try_filter(|data| std::future::ready(!data.is_empty()))
-        .take_until(async move { shutdown.triggered().await });
+        .take_until(leaving);
     let headers = [
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),

@@ -2,8 +2,8 @@
 //!
 //! Owns the JSON of a page; must never open the store or the database, which are the archiver's.
 
-use super::request::{Parameters, RecordingPath, ShowPath};
-use crate::{app::App, refusal::Refusal};
+use super::request::{Caller, Parameters, RecordingPath, ShowPath};
+use crate::{app::App, auth::Grant, refusal::Refusal};
 use aircheck_core::{
     code::Code,
     recording::{Recording, Status},
@@ -13,7 +13,7 @@ use aircheck_proto::{
     archiver::{ListRecordingsRequest, RecordingStatus},
 };
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
@@ -75,42 +75,76 @@ impl PageQuery {
 /// `GET /api/recordings`
 pub(super) async fn list(
     State(app): State<Arc<App>>,
+    Extension(grant): Caller,
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Json<Page>, Refusal> {
-    page(&app, query.request(None)?).await
+    page(&app, &grant, query.request(None)?).await
 }
 
 /// `GET /api/shows/{id}/recordings`
 pub(super) async fn list_of_show(
     State(app): State<Arc<App>>,
+    Extension(grant): Caller,
     ShowPath(show): ShowPath,
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Json<Page>, Refusal> {
-    page(&app, query.request(Some(show.into()))?).await
+    grant.covers(&show)?;
+    page(&app, &grant, query.request(Some(show.into()))?).await
 }
 
-async fn page(app: &App, request: ListRecordingsRequest) -> Result<Json<Page>, Refusal> {
+/// A page holds fewer than it could where the caller may not see some.
+async fn page(
+    app: &App,
+    grant: &Grant,
+    request: ListRecordingsRequest,
+) -> Result<Json<Page>, Refusal> {
     let answer = app.archive.list(request).await?;
-    let items = answer.items.into_iter().map(Into::into).collect();
+    let items = answer.items.into_iter();
+    let items = items.filter(|recording| grant.covers_named(&recording.show_id));
+    let items = items.map(Into::into).collect();
     Ok(Json(Page {
         items,
         next: answer.next.filter(|cursor| !cursor.is_empty()),
     }))
 }
 
+/// Refuses a caller that may do nothing with this recording's show.
+async fn covers(app: &App, grant: &Grant, id: &str) -> Result<(), Refusal> {
+    if grant.covers_all() {
+        return Ok(());
+    }
+    let recording = app.archive.recording(id.to_owned()).await?;
+    covers_recording(grant, &recording)
+}
+
+fn covers_recording(grant: &Grant, recording: &Recording) -> Result<(), Refusal> {
+    if grant.covers_named(&recording.show_id) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Code::Forbidden,
+        "The token does not grant the recording's show.",
+    ))
+}
+
 /// `GET /api/recordings/{id}`
 pub(super) async fn one(
     State(app): State<Arc<App>>,
+    Extension(grant): Caller,
     RecordingPath(id): RecordingPath,
 ) -> Result<Json<Recording>, Refusal> {
-    Ok(Json(app.archive.recording(id).await?))
+    let recording = app.archive.recording(id).await?;
+    covers_recording(&grant, &recording)?;
+    Ok(Json(recording))
 }
 
 /// `GET /api/recordings/{id}/download`
 pub(super) async fn download(
     State(app): State<Arc<App>>,
+    Extension(grant): Caller,
     RecordingPath(id): RecordingPath,
 ) -> Result<Response, Refusal> {
+    covers(&app, &grant, &id).await?;
     let url = app.archive.presign(id).await?;
     let location = HeaderValue::from_str(&url).map_err(|_| {
         Refusal::new(
@@ -124,8 +158,10 @@ pub(super) async fn download(
 /// `DELETE /api/recordings/{id}`
 pub(super) async fn delete(
     State(app): State<Arc<App>>,
+    Extension(grant): Caller,
     RecordingPath(id): RecordingPath,
 ) -> Result<StatusCode, Refusal> {
+    covers(&app, &grant, &id).await?;
     app.archive.delete(id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -2,24 +2,28 @@
 //!
 //! Owns their limits and refusals; what leaves this file is valid.
 
-use crate::refusal::Refusal;
+use crate::{auth::Grant, refusal::Refusal};
 use aircheck_core::{
     code::Code,
     id::{SessionId, ShowId},
 };
 use axum::{
+    Extension,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::request::Parts,
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::{Deserialize, de::DeserializeOwned};
-use std::{error::Error, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// Largest body, in bytes.
 const BODY_MAX: usize = 64 << 10;
 /// Longest wait for a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What the caller may do, as the guard of the route found it. A route without one answers 500.
+pub(super) type Caller = Extension<Arc<Grant>>;
 
 /// A show named in the path.
 #[derive(Debug)]

@@ -2,11 +2,11 @@
 //!
 //! Owns the JSON of a show; must never touch a running session but through its ingest.
 
-use super::request::{JsonBody, ShowPath};
+use super::request::{Caller, JsonBody, ShowPath};
 use crate::{app::App, error::GRACE_MAX_S, refusal::Refusal};
 use aircheck_core::{code::Code, recording::Marker, wire::check_marker};
 use aircheck_proto::{archiver, ingest};
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -63,12 +63,16 @@ impl ShowBody {
 }
 
 /// `GET /api/shows`
-pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<Value>, Refusal> {
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Extension(grant): Caller,
+) -> Result<Json<Value>, Refusal> {
     let shows: Vec<Show> = app
         .archive
         .shows()
         .await?
         .into_iter()
+        .filter(|show| grant.covers_named(&show.id))
         .map(Into::into)
         .collect();
     Ok(Json(json!({"items": shows})))
@@ -77,9 +81,11 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<Value>, Ref
 /// `PUT /api/shows/{id}`: holds from the next time the show goes live.
 pub(super) async fn replace(
     State(app): State<Arc<App>>,
+    Extension(grant): Caller,
     ShowPath(show): ShowPath,
     JsonBody(body): JsonBody<ShowBody>,
 ) -> Result<Json<Show>, Refusal> {
+    grant.covers(&show)?;
     body.check()?;
     let wanted = archiver::Show {
         id: show.to_string(),
@@ -102,9 +108,11 @@ pub(super) struct MarkerBody {
 /// `POST /api/shows/{show_id}/markers`
 pub(super) async fn mark(
     State(app): State<Arc<App>>,
+    Extension(grant): Caller,
     ShowPath(show): ShowPath,
     JsonBody(body): JsonBody<MarkerBody>,
 ) -> Result<Json<Marker>, Refusal> {
+    grant.covers(&show)?;
     let kind = body.kind.unwrap_or_else(|| "note".to_owned());
     check_marker(&body.label, &kind)
         .map_err(|error| Refusal::new(Code::BadMessage, error.to_string()))?;

@@ -2,18 +2,45 @@
 //!
 //! Owns the JSON of a session's status; must never remember one.
 
-use super::request::{JsonBody, Parameters, ShowBody, ShowQuery, show_id};
-use crate::{app::App, refusal::Refusal};
+use super::request::{Caller, JsonBody, Parameters, ShowBody, ShowQuery, show_id};
+use crate::{app::App, auth::Grant, refusal::Refusal};
 use aircheck_core::{
     code::Code,
     id::{ShowId, rfc3339, version_at},
     recording::{Recording, Status},
 };
-use aircheck_proto::ingest::{SessionState, SessionStatus};
-use axum::{Json, extract::State};
+use aircheck_proto::ingest::{SessionState, SessionStatus, SinkState, SinkStatus};
+use axum::{Extension, Json, extract::State};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// A server that the live branch is carried on to.
+#[derive(Clone, Debug, Serialize)]
+struct Sink {
+    name: String,
+    state: &'static str,
+    error: Option<String>,
+    lost_clusters: u64,
+    restarts: u64,
+}
+
+impl From<SinkStatus> for Sink {
+    fn from(sink: SinkStatus) -> Self {
+        let state = match sink.state() {
+            SinkState::Unspecified | SinkState::Starting => "starting",
+            SinkState::Up => "up",
+            SinkState::Down => "down",
+        };
+        Self {
+            state,
+            name: sink.name,
+            error: sink.error,
+            lost_clusters: sink.lost_clusters,
+            restarts: sink.restarts,
+        }
+    }
+}
 
 /// A session's status in the contract's words. All fields are always present.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -32,6 +59,7 @@ struct StreamStatus {
     archived: u64,
     listeners: u64,
     started_at: Option<String>,
+    sinks: Vec<Sink>,
 }
 
 impl StreamStatus {
@@ -66,6 +94,7 @@ impl StreamStatus {
             archived: session.archived,
             listeners: session.listeners,
             started_at: Some(rfc3339(session.started_at_unix_ms)),
+            sinks: session.sinks.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -77,14 +106,19 @@ fn is_active(session: &SessionStatus) -> bool {
 /// `GET /api/stream/status`
 pub(super) async fn status(
     State(app): State<Arc<App>>,
+    Extension(grant): Caller,
     Parameters(query): Parameters<ShowQuery>,
 ) -> Result<Json<Value>, Refusal> {
     let Some(id) = query.show_id else {
         let sessions = app.ingests.sessions().await?;
-        let streams: Vec<_> = sessions.into_iter().map(StreamStatus::of).collect();
+        let seen = sessions
+            .into_iter()
+            .filter(|session| grant.covers_named(&session.show_id));
+        let streams: Vec<_> = seen.map(StreamStatus::of).collect();
         return Ok(Json(json!({"streams": streams})));
     };
     let show = show_id(&id)?;
+    grant.covers(&show)?;
     let session = app.ingests.session(&show).await?;
     let status = session.map_or_else(|| StreamStatus::idle(&show), StreamStatus::of);
     Ok(Json(json!(status)))
@@ -93,22 +127,25 @@ pub(super) async fn status(
 /// `POST /api/stream/stop`
 pub(super) async fn stop(
     State(app): State<Arc<App>>,
+    Extension(grant): Caller,
     Parameters(query): Parameters<ShowQuery>,
 ) -> Result<Json<Value>, Refusal> {
     let show = show_id(query.show_id.as_deref().unwrap_or_default())?;
-    end(&app, &show).await
+    end(&app, &grant, &show).await
 }
 
 /// `POST /api/recording/stop`
 pub(super) async fn stop_recording(
     State(app): State<Arc<App>>,
+    Extension(grant): Caller,
     JsonBody(body): JsonBody<ShowBody>,
 ) -> Result<Json<Value>, Refusal> {
-    end(&app, &body.show()?).await
+    end(&app, &grant, &body.show()?).await
 }
 
 /// Ends a show. The answer does not wait for the recording: its row may be written a moment later.
-async fn end(app: &App, show: &ShowId) -> Result<Json<Value>, Refusal> {
+async fn end(app: &App, grant: &Grant, show: &ShowId) -> Result<Json<Value>, Refusal> {
+    grant.covers(show)?;
     let answer = app.ingests.stop(show).await?;
     let recording = match answer.session {
         Some(session) => app.archive.glance(session.session).await,
@@ -122,9 +159,11 @@ async fn end(app: &App, show: &ShowId) -> Result<Json<Value>, Refusal> {
 /// `POST /api/recording/start`: recording began when the show went live.
 pub(super) async fn start_recording(
     State(app): State<Arc<App>>,
+    Extension(grant): Caller,
     JsonBody(body): JsonBody<ShowBody>,
 ) -> Result<Json<Value>, Refusal> {
     let show = body.show()?;
+    grant.covers(&show)?;
     let session = app.ingests.session(&show).await?.filter(is_active);
     let Some(session) = session else {
         return Err(Refusal::new(Code::NotLive, "The show is not live."));

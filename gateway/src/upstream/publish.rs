@@ -16,7 +16,10 @@ use aircheck_proto::{
 };
 use futures::future::join_all;
 use std::time::Duration;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -64,7 +67,7 @@ impl Ingests {
                 }
                 Err(Failure::Away(fault)) => {
                     last = fault;
-                    if !ingest.failed() {
+                    if !ingest.failed(Instant::now()) {
                         break;
                     }
                 }

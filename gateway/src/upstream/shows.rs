@@ -63,7 +63,7 @@ impl ShowSettings {
                 return remembered.map_or_else(|| self.settings(None), |(_, settings)| settings);
             }
         };
-        self.remember(show.clone(), settings.clone());
+        self.remember(show.clone(), settings.clone(), Instant::now());
         settings
     }
 
@@ -87,7 +87,7 @@ impl ShowSettings {
         }
     }
 
-    fn remember(&self, show: ShowId, settings: Settings) {
+    fn remember(&self, show: ShowId, settings: Settings, now: Instant) {
         let mut remembered = self.lock();
         if remembered.len() >= REMEMBERED_MAX {
             remembered.retain(|_, (since, _)| since.elapsed() < FRESH);
@@ -95,7 +95,7 @@ impl ShowSettings {
         if remembered.len() >= REMEMBERED_MAX {
             remembered.clear();
         }
-        remembered.insert(show, (Instant::now(), settings));
+        remembered.insert(show, (now, settings));
     }
 
     /// A panic elsewhere can't leave the map half-changed, so a poisoned lock is still good.
@@ -116,7 +116,7 @@ mod tests {
         ShowSettings::new(archive, Duration::from_secs(30))
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn while_the_archiver_is_away_its_last_word_holds() {
         let (shows, show) = (alone(), "7".parse::<ShowId>().expect("id"));
         let known = Settings {
@@ -124,8 +124,8 @@ mod tests {
             title: None,
             gap_policy: GapPolicy::Close,
         };
-        shows.remember(show.clone(), known.clone());
-        tokio::time::advance(FRESH * 2).await;
+        let stale = Instant::now() - FRESH * 2;
+        shows.remember(show.clone(), known.clone(), stale);
         assert_eq!(shows.of(&show).await, known);
         shows.forget(&show);
         assert_eq!(shows.of(&show).await.grace_ms, 30_000);
@@ -135,8 +135,9 @@ mod tests {
     async fn the_memory_is_bounded() {
         let shows = alone();
         let settings = shows.settings(None);
+        let now = Instant::now();
         for show in 0..=REMEMBERED_MAX {
-            shows.remember(show.to_string().parse().expect("id"), settings.clone());
+            shows.remember(show.to_string().parse().expect("id"), settings.clone(), now);
         }
         assert!(shows.lock().len() <= REMEMBERED_MAX);
     }

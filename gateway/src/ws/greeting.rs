@@ -6,9 +6,7 @@
 use super::{
     Admitted, Ending,
     dialect::Dialect as _,
-    draining, ended,
-    handshake::Wish,
-    open,
+    draining, ended, open,
     pump::Pump,
     resumable::{self, Resumable},
     upgraded,
@@ -34,7 +32,9 @@ use tracing::Instrument as _;
 /// Serves a client whose upgrade was accepted, whether or not it was let in.
 pub(super) async fn serve(app: Arc<App>, admission: Result<Admitted, Fault>, upgrade: OnUpgrade) {
     let span = match &admission {
-        Ok((wish, _)) => tracing::info_span!("broadcaster", show_id = %wish.show),
+        Ok(admitted) => tracing::info_span!(
+            "broadcaster", show_id = %admitted.wish.show, user = admitted.grant.user
+        ),
         Err(_) => tracing::info_span!("broadcaster"),
     };
     let connection = async {
@@ -42,14 +42,19 @@ pub(super) async fn serve(app: Arc<App>, admission: Result<Admitted, Fault>, upg
             return;
         };
         let opened = match &admission {
-            Ok((wish, _)) => greet(&app, &mut wire, wish).await,
+            Ok(admitted) => {
+                let until = admitted.grant.until;
+                let greeted = greet(&app, &mut wire, admitted).await;
+                greeted.map(|(dialect, publication)| (dialect, publication, until))
+            }
             Err(fault) => Err(Ending::Ours(fault.clone())),
         };
         let ending = match opened {
-            Ok((dialect, publication)) => {
+            Ok((dialect, publication, until)) => {
                 let (session_id, epoch) = (&publication.ready.session, publication.ready.epoch);
                 tracing::info!(session_id, epoch, "broadcaster is live");
-                Pump::new(&app, wire, dialect, publication).run(&app).await
+                let pump = Pump::new(&app, wire, dialect, publication, until);
+                pump.run(&app).await
             }
             Err(ending) => {
                 turn_away(wire, &ending).await;
@@ -74,15 +79,15 @@ async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(mut wire: Wire<S>, ending:
 async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     app: &App,
     wire: &mut Wire<S>,
-    wish: &Wish,
+    admitted: &Admitted,
 ) -> Result<(Resumable, Publication), Ending> {
     let (session, take) = hello(app, wire).await?;
     let mut dialect = Resumable::new(take.id.clone(), app.config.max_message);
     let opening = async {
-        let mut open = open(app, wish, Dialect::Resumable).await;
+        let mut open = open(app, admitted, Dialect::Resumable).await;
         open.session = session;
         open.take = Some(resumable::take_request(take));
-        app.ingests.publish(&wish.show, open).await
+        app.ingests.publish(&admitted.wish.show, open).await
     };
     let mut opening = pin!(opening);
     let publication = tokio::select! {
@@ -103,7 +108,7 @@ async fn hello<S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
 ) -> Result<(Option<String>, Take), Ending> {
     let incoming = tokio::select! {
-        () = app.shutdown.triggered() => return Err(Ending::Ours(draining())),
+        () = app.leave() => return Err(Ending::Ours(draining())),
         () = sleep(app.config.hello_timeout) => {
             return Err(Ending::Ours(Fault::new(Code::Timeout, "No hello came in time.")));
         }

@@ -15,6 +15,7 @@ mod wire;
 
 use crate::{
     app::App,
+    auth::{Carrier, Grant, Scope},
     meters::{self, Connected},
     refusal::Refusal,
     upstream::publish::Publication,
@@ -26,7 +27,7 @@ use aircheck_proto::{
 };
 use axum::{
     extract::{Request, State},
-    http::HeaderMap,
+    http::{HeaderMap, Uri},
     response::{IntoResponse as _, Response},
 };
 use handshake::{Offer, Wish};
@@ -42,8 +43,6 @@ use wire::{Broken, Wire};
 /// The upgraded connection of a broadcaster.
 type Socket = TokioIo<Upgraded>;
 
-/// Who broadcasts, where nobody is asked for a name.
-const ANONYMOUS: &str = "anonymous";
 /// Longest wait for the connection after the 101.
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -96,8 +95,17 @@ pub(crate) fn draining() -> Fault {
     )
 }
 
+/// What a client is told when its token expires while it is connected.
+fn expired() -> Fault {
+    Fault::new(Code::Unauthenticated, "The token has expired.")
+}
+
 /// A broadcaster that was let in, with its place among the others.
-type Admitted = (Wish, OwnedSemaphorePermit);
+struct Admitted {
+    wish: Wish,
+    grant: Grant,
+    _permit: OwnedSemaphorePermit,
+}
 
 /// Opens a WebSocket, or refuses it in the way of its dialect.
 pub(crate) async fn stream(State(app): State<Arc<App>>, mut request: Request) -> Response {
@@ -105,10 +113,7 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, mut request: Request) ->
         Ok(offer) => offer,
         Err(fault) => return Refusal(fault).into_response(),
     };
-    let admission = handshake::wish(request.uri()).and_then(|wish| {
-        let permit = admit(&app, request.headers())?;
-        Ok((wish, permit))
-    });
+    let admission = admit(&app, request.headers(), request.uri());
     // A plain client reads its refusal in the response, even where it forgot to ask for an upgrade.
     let (admission, key) = match (offer, admission) {
         (Offer::Plain, Err(fault)) => return Refusal(fault).into_response(),
@@ -119,7 +124,7 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, mut request: Request) ->
     };
     let upgrade = hyper::upgrade::on(&mut request);
     match (offer, admission) {
-        (Offer::Plain, Ok(admitted)) => match go_live_plain(&app, &admitted.0).await {
+        (Offer::Plain, Ok(admitted)) => match go_live_plain(&app, &admitted).await {
             Ok(publication) => {
                 let serving = serve_plain(app.clone(), admitted, publication, upgrade);
                 app.tasks.spawn(serving);
@@ -135,15 +140,22 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, mut request: Request) ->
 }
 
 /// Whether one more broadcaster may come in.
-fn admit(app: &App, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Fault> {
+fn admit(app: &App, headers: &HeaderMap, uri: &Uri) -> Result<Admitted, Fault> {
+    let wish = handshake::wish(uri)?;
     handshake::origin(headers, &app.config)?;
+    let grant = app.auth.grant(headers, uri, Carrier::HeaderOrQuery)?;
+    grant.permits(Scope::Publish)?;
+    grant.covers(&wish.show)?;
     if app.shutdown.is_triggered() {
         return Err(draining());
     }
-    app.broadcasters
-        .clone()
-        .try_acquire_owned()
-        .map_err(|_| Fault::retry(Code::TooMany, "Too many broadcasters are connected.", 1000))
+    let permit = app.broadcasters.clone().try_acquire_owned();
+    let full = |_| Fault::retry(Code::TooMany, "Too many broadcasters are connected.", 1000);
+    Ok(Admitted {
+        wish,
+        grant,
+        _permit: permit.map_err(full)?,
+    })
 }
 
 /// The socket after the 101, and its place in the count; `None` where the client left before.
@@ -178,17 +190,18 @@ fn ended(ending: &Ending) {
 }
 
 /// Goes live before the 101, so that a refusal can be an HTTP response.
-async fn go_live_plain(app: &App, wish: &Wish) -> Result<Publication, Fault> {
-    let open = open(app, wish, OpenDialect::Plain).await;
-    app.ingests.publish(&wish.show, open).await
+async fn go_live_plain(app: &App, admitted: &Admitted) -> Result<Publication, Fault> {
+    let open = open(app, admitted, OpenDialect::Plain).await;
+    app.ingests.publish(&admitted.wish.show, open).await
 }
 
 /// What both dialects say to the ingest.
-async fn open(app: &App, wish: &Wish, dialect: OpenDialect) -> Open {
+async fn open(app: &App, admitted: &Admitted, dialect: OpenDialect) -> Open {
+    let Admitted { wish, grant, .. } = admitted;
     let settings = app.shows.of(&wish.show).await;
     Open {
         show_id: wish.show.to_string(),
-        user: ANONYMOUS.to_owned(),
+        user: grant.user.clone(),
         force: wish.force,
         dialect: dialect.into(),
         session: None,
@@ -202,12 +215,12 @@ async fn open(app: &App, wish: &Wish, dialect: OpenDialect) -> Open {
 /// Serves a plain broadcaster that is live already.
 async fn serve_plain(
     app: Arc<App>,
-    (wish, _permit): Admitted,
+    admitted: Admitted,
     publication: Publication,
     upgrade: OnUpgrade,
 ) {
     let span = tracing::info_span!(
-        "broadcaster", show_id = %wish.show,
+        "broadcaster", show_id = %admitted.wish.show, user = admitted.grant.user,
         session_id = publication.ready.session, epoch = publication.ready.epoch
     );
     let connection = async {
@@ -217,7 +230,9 @@ async fn serve_plain(
         tracing::info!("broadcaster is live in the plain dialect");
         wire.outbox.text("connected");
         let dialect = Plain::new(publication.ready.offset);
-        let ending = Pump::new(&app, wire, dialect, publication).run(&app).await;
+        let until = admitted.grant.until;
+        let pump = Pump::new(&app, wire, dialect, publication, until);
+        let ending = pump.run(&app).await;
         ended(&ending);
     };
     connection.instrument(span).await;

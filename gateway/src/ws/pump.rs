@@ -6,7 +6,7 @@
 use super::{
     Ending,
     dialect::{Course, Dialect},
-    draining,
+    draining, expired,
     pulse::{Beat, Pulse},
     wire::{Broken, Incoming, Wire},
 };
@@ -21,7 +21,7 @@ use aircheck_proto::{
     ingest::{PublishRequest, PublishResponse, publish_response::Response},
 };
 use metrics::Counter;
-use std::{pin::pin, time::Duration};
+use std::{future::pending, pin::pin, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc::{self, error::TrySendError},
@@ -46,6 +46,7 @@ enum Uplink {
 /// What happened first.
 enum Step {
     Drain,
+    Expired,
     Answered(Result<Option<PublishResponse>, Status>),
     Heard(Result<Incoming, Broken>),
     Beat,
@@ -59,11 +60,19 @@ pub(crate) struct Pump<S, D> {
     responses: Streaming<PublishResponse>,
     uplink: Uplink,
     pulse: Pulse,
+    /// When the broadcaster's token is void.
+    until: Option<Instant>,
     received: Counter,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, D: Dialect> Pump<S, D> {
-    pub(crate) fn new(app: &App, wire: Wire<S>, dialect: D, publication: Publication) -> Self {
+    pub(crate) fn new(
+        app: &App,
+        wire: Wire<S>,
+        dialect: D,
+        publication: Publication,
+        until: Option<Instant>,
+    ) -> Self {
         let Publication {
             requests,
             responses,
@@ -77,6 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: Dialect> Pump<S, D> {
             responses,
             uplink: Uplink::Free,
             pulse: Pulse::new(ping_every, silence_max, Instant::now()),
+            until,
             received: meters::received(),
         }
     }
@@ -104,7 +114,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: Dialect> Pump<S, D> {
 
     /// Moves messages both ways. Answers come first: they are few, and an ending is among them.
     async fn flow(&mut self, app: &App) -> Ending {
-        let mut drain = pin!(app.shutdown.triggered());
+        let mut drain = pin!(app.leave());
+        let mut expiry = pin!(at(self.until));
         let mut timer = pin!(sleep_until(self.pulse.due(self.wire.heard())));
         loop {
             let is_held = matches!(self.uplink, Uplink::Held(_));
@@ -112,6 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: Dialect> Pump<S, D> {
             let step = tokio::select! {
                 biased;
                 () = &mut drain => Step::Drain,
+                () = &mut expiry => Step::Expired,
                 answer = self.responses.message() => Step::Answered(answer),
                 () = release(&self.requests, &mut self.uplink), if is_held => continue,
                 incoming = self.wire.next(is_free) => Step::Heard(incoming),
@@ -119,6 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: Dialect> Pump<S, D> {
             };
             let ended = match step {
                 Step::Drain => Err(Ending::Ours(draining())),
+                Step::Expired => Err(Ending::Ours(expired())),
                 Step::Answered(answer) => self.answered(answer),
                 Step::Heard(Ok(message)) => self.heard(message),
                 Step::Heard(Err(broken)) => Err(Ending::of(broken, app.config.max_message)),
@@ -185,6 +198,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: Dialect> Pump<S, D> {
                 Err(Ending::Ours(Peer::Ingest.away()))
             }
         }
+    }
+}
+
+/// Waits for a time that may never come.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
     }
 }
 

@@ -8,11 +8,12 @@ use aircheck_proto::{
         *,
     },
 };
+use serde_json::Value;
 use std::{
     pin::Pin,
     sync::{Arc, Mutex},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_stream::{Stream, wrappers::TcpListenerStream};
 use tonic::{Request, Response, Status};
 
@@ -31,11 +32,15 @@ pub struct Rows {
 }
 
 #[derive(Clone, Default)]
-pub struct FakeArchiver(Arc<Mutex<Rows>>);
+pub struct FakeArchiver {
+    rows: Arc<Mutex<Rows>>,
+    /// Manifests of the sessions that ended.
+    pub finalized: watch::Sender<Vec<Value>>,
+}
 
 impl FakeArchiver {
     pub fn rows<T>(&self, change: impl FnOnce(&mut Rows) -> T) -> T {
-        change(&mut self.0.lock().expect("rows"))
+        change(&mut self.rows.lock().expect("rows"))
     }
 
     fn refusal(&self) -> Result<(), Status> {
@@ -81,21 +86,30 @@ impl ArchiverService for FakeArchiver {
         &self,
         _: Request<BeginRecordingRequest>,
     ) -> Result<Response<BeginRecordingResponse>, Status> {
-        Err(Status::unimplemented("not in this scene"))
+        Ok(Response::new(BeginRecordingResponse::default()))
     }
 
     async fn advance_recording(
         &self,
         _: Request<AdvanceRecordingRequest>,
     ) -> Result<Response<AdvanceRecordingResponse>, Status> {
-        Err(Status::unimplemented("not in this scene"))
+        Ok(Response::new(AdvanceRecordingResponse::default()))
     }
 
     async fn finalize(
         &self,
-        _: Request<FinalizeRequest>,
+        request: Request<FinalizeRequest>,
     ) -> Result<Response<Self::FinalizeStream>, Status> {
-        Err(Status::unimplemented("not in this scene"))
+        let json = request.into_inner().manifest.unwrap_or_default().json;
+        let manifest: Value = serde_json::from_str(&json).expect("a manifest is JSON");
+        let id = manifest["session"].as_str().expect("an id");
+        let show = manifest["show_id"].as_str().expect("an id");
+        let last = FinalizeResponse {
+            recording: Some(recording(id, show, RecordingStatus::Archived)),
+            ..Default::default()
+        };
+        self.finalized.send_modify(|all| all.push(manifest));
+        Ok(Response::new(Box::pin(tokio_stream::iter([Ok(last)]))))
     }
 
     async fn get_recording(

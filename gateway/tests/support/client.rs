@@ -1,6 +1,6 @@
 //! Clients: a WebSocket that says what it sees, and HTTP byte by byte.
 
-use super::soon;
+use super::{Scene, ingest::Broadcast, soon};
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use std::{collections::HashMap, net::SocketAddr};
@@ -127,7 +127,7 @@ pub struct Broadcaster(pub WebSocketStream<TcpStream>);
 pub async fn connect(
     address: SocketAddr,
     query: &str,
-    headers: &[(&'static str, &'static str)],
+    headers: &[(&'static str, &str)],
 ) -> Result<Broadcaster, (u16, String)> {
     let mut request = format!("ws://{address}/ws/stream{query}")
         .into_client_request()
@@ -135,7 +135,7 @@ pub async fn connect(
     for (name, value) in headers {
         request
             .headers_mut()
-            .insert(*name, HeaderValue::from_static(value));
+            .insert(*name, HeaderValue::from_str(value).expect("a header"));
     }
     let stream = soon(TcpStream::connect(address)).await.expect("connect");
     let config = WebSocketConfig::default().max_write_buffer_size(8 << 20);
@@ -160,6 +160,18 @@ pub async fn connect(
         }
         Err(other) => panic!("{other}"),
     }
+}
+
+/// A plain client that is let in, and the ingest's side of it.
+pub async fn plain_live(scene: &mut Scene, query: &str) -> (Broadcaster, Broadcast) {
+    let (client, broadcast) = tokio::join!(plain(scene.address, query), async {
+        let broadcast = scene.broadcasts.next().await;
+        broadcast.ready(0).await;
+        broadcast
+    });
+    let mut client = client.expect("let in");
+    assert_eq!(client.said().await, "connected");
+    (client, broadcast)
 }
 
 /// The plain dialect.

@@ -12,9 +12,13 @@
 pub mod archiver;
 pub mod client;
 pub mod ingest;
+pub mod token;
 
 use aircheck_gateway::{Config, serve};
-use aircheck_runtime::{health::Health, shutdown::Shutdown};
+use aircheck_runtime::{
+    health::{Health, Phase},
+    shutdown::Shutdown,
+};
 use archiver::FakeArchiver;
 use ingest::{Broadcasts, FakeIngest};
 use std::{future::Future, net::SocketAddr, time::Duration};
@@ -43,6 +47,17 @@ pub struct Scene {
 impl Scene {
     pub async fn new() -> Self {
         Self::with(|_| {}).await
+    }
+
+    /// A gateway that asks for the tokens of [`token`].
+    pub async fn keyed() -> Self {
+        let key = token::key_file();
+        // Read once, at the start.
+        let scene = Self::with(|config| config.auth_key_file = Some(key.path().to_owned())).await;
+        let mut phases = scene.health.watch();
+        let ready = |phase: &Phase| *phase == Phase::Ready;
+        soon(phases.wait_for(ready)).await.expect("ready");
+        scene
     }
 
     /// A gateway whose configuration is changed before it starts.
