@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import flags
 
 URL_FLAGS = ("ingest", "archiver", "advertise", "s3-endpoint")
-PUBLIC = {("Exact", "/")} | {("Prefix", path) for path in ("/studio", "/api", "/live", "/ws")}
+PUBLIC = {("Exact", "/")} | {("Prefix", path) for path in ("/studio", "/api", "/live", "/listen", "/ws")}
 PASSWORD_IN_URL = r"//[^/@]*:[^/@]*@"
 
 
