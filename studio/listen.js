@@ -198,7 +198,11 @@ player.addEventListener("waiting", () => {
 byId("volume").addEventListener("input", ({ target }) => {
   player.volume = Number(target.value) / 100;
 });
-byId("listen").addEventListener("click", () => handle(model.state === "stopped" ? "play" : "stop"));
+byId("listen").addEventListener("click", () => {
+  // Loading within the press allows the player to play later, when the show begins or comes back.
+  if (model.state === "stopped") silence();
+  handle(model.state === "stopped" ? "play" : "stop");
+});
 
 byId("show").textContent = show === "" ? "No show" : `Show ${show}`;
 byId("listen").disabled = show === "";

@@ -10,8 +10,11 @@ use thiserror::Error;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream, lookup_host},
+    time::timeout,
 };
 
+/// For the name alone.
+const LOOKUP: Duration = Duration::from_secs(4);
 /// For the name, the connection and the answer together.
 const OPENING: Duration = Duration::from_secs(8);
 /// Bytes an answer's head may have.
@@ -68,13 +71,15 @@ pub(crate) async fn open(mount: &Mount<'_>, video: bool) -> Result<TcpStream, Op
             }
         }
     };
-    let opened = tokio::time::timeout(OPENING, opening).await;
+    let opened = timeout(OPENING, opening).await;
     opened.unwrap_or(Err(OpenError::NoAnswer))
 }
 
 async fn connect(host: &str, port: u16) -> Result<TcpStream, OpenError> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = lookup_host((host, port)).await.map_err(OpenError::Lookup)?;
+    let found = timeout(LOOKUP, lookup_host((host, port))).await;
+    let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let addresses = found.map_err(OpenError::Lookup)?;
     let mut failure = io::ErrorKind::NotFound.into();
     for address in addresses {
         let connected = async {

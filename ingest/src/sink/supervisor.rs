@@ -75,10 +75,11 @@ impl Supervisor {
     async fn keep_up(mut self) {
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
         loop {
-            self.board.set(State::Starting);
+            // Without media there is nothing to try: it is down until then.
             let Some(beginning) = self.media.beginning().await else {
                 return;
             };
+            self.board.set(State::Starting);
             let Err(failure) = self.carry(beginning).await else {
                 tracing::info!("sink ended with its show");
                 return;

@@ -1,5 +1,6 @@
 //! The ingest over real gRPC, with an archiver that remembers what it was asked.
 
 mod publish;
+mod servers;
 mod sinks;
 mod support;

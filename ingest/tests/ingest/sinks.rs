@@ -1,275 +1,329 @@
-//! Live sinks against a real Icecast with a real ffmpeg, and against servers that misbehave.
+//! Live sinks against real servers: what is heard there, and what a broken one may not do.
 
+use crate::servers::{self, SECRET};
 use crate::support::{Broadcaster, CAPTURE, Ingest};
-use aircheck_proto::ingest::SinkState;
+use aircheck_proto::ingest::{SessionState, SessionStatus, SinkState, SinkStatus};
 use std::{
-    net::{SocketAddr, TcpListener},
-    path::Path,
-    process::{Child, Command, Stdio},
+    io,
+    sync::{Mutex, Once},
     time::Duration,
 };
 
-const PASSWORD: &str = "not-for-the-process-table";
+/// 20 s of a tone that rises by 100 Hz a second, from 400 Hz on.
+const SWEEP: &[u8] = include_bytes!("../../../core/tests/media/sweepA.bin");
+const SWEEP_SECONDS: usize = 20;
+const VIDEO: &[u8] = include_bytes!("../../../core/tests/media/vp8.bin");
+/// Times the speed of life.
+const SPEED: usize = 4;
+
 /// What a test waits for at most.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(25);
 
-/// Encoders are found as children of this process, so one test at a time has some.
-static ENCODERS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
-/// An Icecast on a free port, as a user that is not root.
-struct Icecast {
-    process: Child,
-    address: SocketAddr,
-    folder: tempfile::TempDir,
-}
+struct Log;
 
-impl Icecast {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().expect("tempdir");
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = free.local_addr().expect("its address");
-        drop(free);
-        let config = folder.path().join("icecast.xml");
-        std::fs::write(&config, settings(folder.path(), address.port())).expect("written");
-        let mut command = Command::new("setpriv");
-        command.args([
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-            "icecast2",
-            "-c",
-        ]);
-        if !Path::new("/proc/self")
-            .metadata()
-            .is_ok_and(|own| is_root(&own))
-        {
-            command = Command::new("icecast2");
-            command.arg("-c");
-        }
-        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        std::fs::set_permissions(folder.path(), everybody).expect("opened to that user");
-        let process = command
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("run icecast2 (apt: icecast2)");
-        let icecast = Self {
-            process,
-            address,
-            folder,
-        };
-        let there = || std::net::TcpStream::connect(icecast.address).is_ok();
-        until("icecast listens", there).await;
-        icecast
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOG.lock().expect("lock").extend_from_slice(bytes);
+        Ok(bytes.len())
     }
 
-    /// What it has to say, for failing tests.
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default()
-    }
-
-    /// Seconds of audio that a listener of a mount hears within `seconds`, decoded.
-    async fn hears(&self, mount: &str, seconds: u32) -> f64 {
-        let url = format!("http://{}/{mount}", self.address);
-        let limit = seconds.to_string();
-        let heard = tokio::process::Command::new("ffmpeg")
-            .args([
-                "-v",
-                "error",
-                "-probesize",
-                "8192",
-                "-analyzeduration",
-                "100000",
-                "-rw_timeout",
-                "15000000",
-                "-i",
-                &url,
-                "-t",
-                &limit,
-            ])
-            .args(["-f", "s16le", "-ac", "1", "-ar", "8000", "-"])
-            .output()
-            .await
-            .expect("run ffmpeg");
-        #[expect(clippy::cast_precision_loss, reason = "a few seconds of samples")]
-        let samples = (heard.stdout.len() / 2) as f64;
-        let loud = heard
-            .stdout
-            .chunks_exact(2)
-            .filter(|s| s[1] != 0 && s[1] != 0xff)
-            .count();
-        assert!(
-            loud > heard.stdout.len() / 10,
-            "a tone is heard, not silence"
-        );
-        samples / 8000.0
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
-impl Drop for Icecast {
-    fn drop(&mut self) {
-        if self.process.kill().is_ok() {
-            self.process.wait().expect("it ends");
-        }
+fn keep_log() {
+    static KEPT: Once = Once::new();
+    KEPT.call_once(|| {
+        let subscriber = tracing_subscriber::fmt().with_ansi(false);
+        subscriber
+            .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
+            .with_writer(|| Log)
+            .init();
+    });
+}
+
+fn log() -> String {
+    String::from_utf8_lossy(&LOG.lock().expect("lock")).into_owned()
+}
+
+async fn ingest(sinks: &[String], more: &[&str]) -> Ingest {
+    keep_log();
+    let sinks = sinks.join(",");
+    let flags = [&["--live-sink", sinks.as_str()], more].concat();
+    Ingest::with_flags(tempfile::tempdir().expect("tempdir"), &flags).await
+}
+
+/// A connected broadcaster, and the offset it goes on from.
+async fn host(ingest: &Ingest, show: &str) -> (Broadcaster, u64) {
+    let connected = Broadcaster::connect(ingest, show, "ann", "t1", 0).await;
+    let mut host = connected.expect("admitted");
+    let offset = host.ready().await.offset;
+    (host, offset)
+}
+
+/// Sends a part of the sweep like a recorder that runs a few times too fast.
+async fn play(host: &Broadcaster, range: std::ops::Range<usize>) {
+    let mut tick = tokio::time::interval(Duration::from_millis(50));
+    let step = SWEEP.len() * SPEED / SWEEP_SECONDS / 20;
+    let mut offset = range.start;
+    for chunk in SWEEP[range].chunks(step) {
+        tick.tick().await;
+        host.send(offset as u64, chunk).await;
+        offset += chunk.len();
     }
 }
 
-fn is_root(own: &std::fs::Metadata) -> bool {
-    std::os::unix::fs::MetadataExt::uid(own) == 0
+fn sink<'a>(status: &'a SessionStatus, end: &str) -> &'a SinkStatus {
+    let mut named = status.sinks.iter().filter(|sink| sink.name.ends_with(end));
+    named.next().expect("a sink of that name")
 }
 
-fn settings(folder: &Path, port: u16) -> String {
-    let folder = folder.display();
-    format!(
-        "<icecast><limits><clients>20</clients><sources>5</sources>
-        <source-timeout>10</source-timeout></limits>
-        <authentication><source-password>{PASSWORD}</source-password>
-        <admin-user>admin</admin-user><admin-password>x</admin-password></authentication>
-        <hostname>localhost</hostname>
-        <listen-socket><port>{port}</port><bind-address>127.0.0.1</bind-address></listen-socket>
-        <paths><basedir>{folder}</basedir><logdir>{folder}</logdir>
-        <webroot>/usr/share/icecast2/web</webroot><adminroot>/usr/share/icecast2/admin</adminroot>
-        </paths><logging><errorlog>error.log</errorlog><accesslog>access.log</accesslog><loglevel>3</loglevel></logging></icecast>"
-    )
+fn is_down(status: &SessionStatus, end: &str, why: &str) -> bool {
+    let sink = sink(status, end);
+    sink.state() == SinkState::Down && sink.error.as_ref().is_some_and(|error| error.contains(why))
 }
 
-async fn until(what: &str, mut is: impl FnMut() -> bool) {
+/// The tone rises by 25 Hz a quarter second, wherever it begins, without a hole.
+fn rises(pitches: &[f64]) {
+    let mut jumps = pitches
+        .windows(2)
+        .filter(|pair| !(10.0..=40.0).contains(&(pair[1] - pair[0])));
+    assert_eq!(jumps.next(), None, "in {pitches:?}");
+}
+
+fn no_secret_in(seen: &str) {
+    assert!(!seen.contains(SECRET), "{seen}");
+}
+
+async fn until(ingest: &Ingest, show: &str, what: &str, wanted: impl Fn(&SessionStatus) -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !is() {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "waited in vain until {what}"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Command lines of the ffmpegs that this process has started.
-fn encoders() -> Vec<(u32, String)> {
-    let own = std::process::id().to_string();
-    let listed = Command::new("ps")
-        .args(["-o", "pid=,args=", "--ppid", &own])
-        .output();
-    let listed = String::from_utf8_lossy(&listed.expect("run ps").stdout).into_owned();
-    let lines = listed.lines().filter(|line| line.contains("ffmpeg"));
-    lines
-        .filter_map(|line| line.trim().split_once(' '))
-        .filter_map(|(pid, args)| Some((pid.parse().ok()?, args.to_owned())))
-        .collect()
-}
-
-async fn state(ingest: &Ingest) -> SinkState {
-    ingest.status("7").await.sinks[0].state()
-}
-
-async fn becomes(ingest: &Ingest, wanted: SinkState) {
-    let seen = async {
-        while state(ingest).await != wanted {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    loop {
+        let status = ingest.status(show).await;
+        if wanted(&status) {
+            return;
         }
-    };
-    tokio::time::timeout(PATIENCE, seen)
-        .await
-        .expect("the sink's state in time");
-}
-
-async fn with_sink(sink: &str) -> Ingest {
-    let spool = tempfile::tempdir().expect("tempdir");
-    Ingest::with_flags(spool, &["--live-sink", sink]).await
-}
-
-/// Sends the capture at about the speed of life, from `from` to `to`.
-async fn speak(host: &Broadcaster, from: usize, to: usize) {
-    // 16 kB/s, in pieces of a quarter second.
-    for start in (from..to).step_by(4000) {
-        let end = (start + 4000).min(to);
-        host.send(start as u64, &CAPTURE[start..end]).await;
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        let in_time = tokio::time::Instant::now() < deadline;
+        assert!(in_time, "in vain until {what}: {status:?}\n{}", log());
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn icecast_plays_the_show_before_and_after_a_drop_and_a_kill_of_ffmpeg() {
-    let _alone = ENCODERS.lock().await;
-    let icecast = Icecast::start().await;
-    let sink = format!(
-        "icecast://source:{PASSWORD}@{}/{{show_id}}.mp3",
-        icecast.address
-    );
-    let ingest = with_sink(&sink).await;
-    let mut host = Broadcaster::connect(&ingest, "7", "ann", "t1", 0)
-        .await
-        .expect("admitted");
-    host.ready().await;
-    host.send(0, &CAPTURE[..60_000]).await;
-    let (_, heard) = tokio::join!(speak(&host, 60_000, 160_000), async {
-        becomes(&ingest, SinkState::Up).await;
-        icecast.hears("7.mp3", 3).await
-    });
-    assert!(heard > 2.0, "{heard} s before the drop");
-    let started = encoders();
-    assert_eq!(started.len(), 1, "one encoder: {started:?}");
-    assert!(
-        !started[0].1.contains(PASSWORD),
-        "no password for everybody to see"
-    );
-
-    drop(host);
-    let mut host = Broadcaster::connect(&ingest, "7", "ann", "t1", 0)
-        .await
-        .expect("resumed");
-    let from = usize::try_from(host.ready().await.offset).expect("an offset");
-    let (_, heard) = tokio::join!(speak(&host, from, 260_000), icecast.hears("7.mp3", 2));
-    assert!(heard > 1.0, "{heard} s after the drop");
-    let sinks = ingest.status("7").await.sinks;
-    let same = encoders().first().map(|(pid, _)| *pid);
-    assert_eq!(
-        same,
-        Some(started[0].0),
-        "a drop of the host restarts nothing: {sinks:?}\n{}",
-        icecast.log()
-    );
-
-    let killed = Command::new("kill")
-        .args(["-9", &started[0].0.to_string()])
-        .status();
-    assert!(killed.expect("run kill").success());
-    let (_, heard) = tokio::join!(speak(&host, 260_000, 420_000), async {
-        until("another encoder runs", || {
-            encoders().iter().any(|(pid, _)| *pid != started[0].0)
-        })
-        .await;
-        becomes(&ingest, SinkState::Up).await;
-        icecast.hears("7.mp3", 2).await
-    });
-    assert!(heard > 1.0, "{heard} s after the kill");
-    assert!(ingest.status("7").await.sinks[0].restarts >= 1);
-    host.stop().await;
-    host.end().await;
-    until("the encoder is gone", || encoders().is_empty()).await;
+fn is_up(status: &SessionStatus, end: &str) -> bool {
+    sink(status, end).state() == SinkState::Up
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_reads_nothing_and_one_that_is_not_there_cost_the_show_nothing() {
-    let _alone = ENCODERS.lock().await;
-    let stuck = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = stuck.local_addr().expect("its address");
-    for sink in [
-        format!("icecast://source:x@{address}/{{show_id}}.webm"),
-        "icecast://source:x@127.0.0.1:1/{show_id}.webm".to_owned(),
-    ] {
-        let ingest = with_sink(&sink).await;
-        let mut host = Broadcaster::connect(&ingest, "7", "ann", "t1", 0)
-            .await
-            .expect("admitted");
-        host.ready().await;
-        host.send(0, CAPTURE).await;
-        host.acked(CAPTURE.len() as u64).await;
-        assert_ne!(state(&ingest).await, SinkState::Up);
+async fn drops(ingest: &Ingest, show: &str, mut host: Broadcaster, at: usize) {
+    host.acked(at as u64).await;
+    drop(host);
+    let grace = |s: &SessionStatus| s.state() == SessionState::Grace;
+    until(ingest, show, "grace", grace).await;
+}
+
+async fn returns(ingest: &Ingest, show: &str, at: usize) -> Broadcaster {
+    let (host, offset) = host(ingest, show).await;
+    assert_eq!(offset, at as u64);
+    host
+}
+
+const FORMATS: [&str; 3] = ["mp3", "ogg", "webm"];
+
+fn all_up(status: &SessionStatus) -> bool {
+    let mut formats = FORMATS.iter();
+    formats.all(|format| is_up(status, &format!("ice.{format}")))
+}
+
+/// Kills the mp3 encoder while the rest is played to the end; what a listener hears who comes after.
+async fn kill_while_playing(
+    ingest: &Ingest,
+    port: u16,
+    mut host: Broadcaster,
+    from: usize,
+) -> Vec<u8> {
+    let encoders = servers::encoders("ice");
+    assert_eq!(encoders.len(), 2, "mp3 and ogg: {encoders:?}");
+    encoders.iter().for_each(|(_, seen)| no_secret_in(seen));
+    let mut mp3 = encoders
+        .iter()
+        .filter(|(_, seen)| seen.contains("libmp3lame"));
+    servers::kill_9(mp3.next().expect("one encodes mp3").0);
+    let back = |s: &SessionStatus| sink(s, "ice.mp3").restarts == 1 && is_up(s, "ice.mp3");
+    let listen = async {
+        until(ingest, "ice", "mp3 is back", back).await;
+        servers::listen(port, "/ice.mp3").await.expect("heard")
+    };
+    let finish = async {
+        play(&host, from..SWEEP.len()).await;
+        until(ingest, "ice", "mp3 is back", back).await;
         host.stop().await;
         host.end().await;
-        let manifest = ingest.archiver.next_finalized().await;
-        assert_eq!(manifest.takes[0].bytes, CAPTURE.len() as u64);
+    };
+    tokio::join!(listen, finish).0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn icecast_is_served_in_three_formats_through_a_drop_and_a_killed_encoder() {
+    let server = servers::icecast().await;
+    let port = server.port;
+    let url =
+        |secret: &str, mount: &str| format!("icecast://source:{secret}@127.0.0.1:{port}/{mount}");
+    let mut sinks = FORMATS
+        .map(|format| url(SECRET, &format!("{{show_id}}.{format}")))
+        .to_vec();
+    sinks.push(url(&format!("not-{SECRET}"), "closed.mp3"));
+    let ingest = ingest(&sinks, &[]).await;
+    let (drop_at, kill_at) = (SWEEP.len() * 4 / 10, SWEEP.len() * 6 / 10);
+    let (host, _) = host(&ingest, "ice").await;
+    play(&host, 0..drop_at).await;
+    until(&ingest, "ice", "three are up", all_up).await;
+    let heard = FORMATS.map(|format| servers::listen(port, &format!("/ice.{format}")));
+    let refused = |s: &SessionStatus| is_down(s, "closed.mp3", "401");
+    until(&ingest, "ice", "one is refused", refused).await;
+    drops(&ingest, "ice", host, drop_at).await;
+    let host = returns(&ingest, "ice", drop_at).await;
+    play(&host, drop_at..kill_at).await;
+    let status = ingest.status("ice").await;
+    let restarts = FORMATS.map(|format| sink(&status, &format!("ice.{format}")).restarts);
+    assert!(all_up(&status) && restarts == [0; 3], "{status:?}");
+    let after = kill_while_playing(&ingest, port, host, kill_at).await;
+
+    let [mp3, ogg, webm] = heard;
+    let pitches = |media: &[u8]| servers::pitches(&servers::saved(server.dir.path(), media));
+    let before = pitches(&mp3.await.expect("heard"));
+    assert!(before.len() >= 40, "10 of the first 12 s: {before:?}");
+    rises(&before[1..before.len() - 1]);
+    let after = pitches(&after);
+    let goes_on = after.len() >= 8 && after[1] > 1600.0;
+    assert!(goes_on, "2 of the last 8 s: {after:?}");
+    rises(&after[1..after.len() - 1]);
+    for media in [ogg, webm] {
+        let all = pitches(&media.await.expect("heard"));
+        assert!((76..=81).contains(&all.len()), "20 s: {all:?}");
+        rises(&all[1..all.len() - 1]);
     }
+    let archived = ingest.archiver.finalized()[0].takes[0].bytes;
+    assert_eq!(archived, SWEEP.len() as u64);
+    no_secret_in(&log());
+    assert!(log().contains("sink down"), "the log is kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rtmp_gets_sound_and_pictures_through_a_drop_and_the_key_stays_hidden() {
+    let server = servers::nginx_rtmp().await;
+    let sinks = [format!(
+        "rtmp://127.0.0.1:{}/live/{{show_id}}?token={SECRET}",
+        server.port
+    )];
+    let ingest = ingest(&sinks, &[]).await;
+    let (sound, _) = host(&ingest, "sound").await;
+    let half = SWEEP.len() / 2;
+    let up = |s: &SessionStatus| is_up(s, "/live");
+    play(&sound, 0..half).await;
+    until(&ingest, "sound", "sound is up", up).await;
+    let encoders = servers::encoders("sound");
+    assert_eq!(encoders.len(), 1);
+    no_secret_in(&encoders[0].1);
+    drops(&ingest, "sound", sound, half).await;
+    let (mut pictures, _) = host(&ingest, "pictures").await;
+    pictures.send(0, VIDEO).await;
+    until(&ingest, "pictures", "pictures are up", up).await;
+    pictures.stop().await;
+    pictures.end().await;
+    let mut sound = returns(&ingest, "sound", half).await;
+    play(&sound, half..SWEEP.len()).await;
+    let status = ingest.status("sound").await;
+    assert!(up(&status) && status.sinks[0].restarts == 0, "{status:?}");
+    sound.stop().await;
+    sound.end().await;
+    ingest.stop().await;
+    assert!(
+        servers::encoders("sound").is_empty(),
+        "all ended with their shows"
+    );
+
+    let all = servers::pitches(&server.dir.path().join("sound.flv"));
+    assert!((76..=82).contains(&all.len()), "20 s: {}", all.len());
+    rises(&all[1..all.len() - 1]);
+    let streams = std::process::Command::new("ffprobe")
+        .args([
+            "-v",
+            "error",
+            "-show_entries",
+            "stream=codec_name",
+            "-of",
+            "csv=p=0",
+        ])
+        .arg(server.dir.path().join("pictures.flv"))
+        .output()
+        .expect("ffprobe");
+    let streams = String::from_utf8_lossy(&streams.stdout).into_owned();
+    assert!(
+        streams.contains("h264") && streams.contains("aac"),
+        "{streams}"
+    );
+    no_secret_in(&log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_server_costs_its_own_sink_and_no_ack_listener_or_byte() {
+    let (port, stuck) = servers::stuck().await;
+    let server = servers::icecast().await;
+    let sinks = [
+        format!("icecast://source:{SECRET}@127.0.0.1:{port}/stuck.mp3"),
+        format!("icecast://source:{SECRET}@127.0.0.1:{port}/stuck.webm"),
+        format!(
+            "icecast://source:{SECRET}@127.0.0.1:{}/well.ogg",
+            server.port
+        ),
+    ];
+    let ingest = ingest(&sinks, &[]).await;
+    let (mut host, _) = host(&ingest, "stuck").await;
+    host.send(0, CAPTURE).await;
+    host.acked(CAPTURE.len() as u64).await;
+    until(&ingest, "stuck", "one is well", |s| is_up(s, "well.ogg")).await;
+    let both_down = |s: &SessionStatus| {
+        is_down(s, "stuck.mp3", "no progress") && is_down(s, "stuck.webm", "no progress")
+    };
+    until(&ingest, "stuck", "both are down", both_down).await;
+    let lost = |s: &SessionStatus| sink(s, "stuck.webm").lost_clusters > 0;
+    until(&ingest, "stuck", "what waited is lost", lost).await;
+    let status = ingest.status("stuck").await;
+    assert_eq!(sink(&status, "well.ogg").lost_clusters, 0);
+    host.stop().await;
+    host.end().await;
+    let manifest = ingest.archiver.finalized().remove(0);
+    assert_eq!(
+        (manifest.takes[0].bytes, manifest.gaps.len()),
+        (CAPTURE.len() as u64, 0)
+    );
+    ingest.spool_empties().await;
+    stuck.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_host_a_closed_port_and_a_missing_encoder_are_named_and_the_show_goes_on() {
+    let sinks = [
+        format!("icecast://source:{SECRET}@no-such-host.invalid/lost.mp3"),
+        format!("icecast://source:{SECRET}@127.0.0.1:1/closed.mp3"),
+        format!("rtmp://127.0.0.1:1/live/{SECRET}"),
+    ];
+    let ingest = ingest(&sinks, &["--ffmpeg", "/no/such/ffmpeg"]).await;
+    let (mut host, _) = host(&ingest, "lost").await;
+    host.send(0, CAPTURE).await;
+    host.acked(CAPTURE.len() as u64).await;
+    for (end, why) in [
+        ("lost.mp3", "find the host"),
+        ("closed.mp3", "connect"),
+        ("/live", "no \"/no/such/ffmpeg\""),
+    ] {
+        until(&ingest, "lost", why, |s| is_down(s, end, why)).await;
+    }
+    let status = ingest.status("lost").await;
+    assert_eq!(status.state(), SessionState::Live);
+    no_secret_in(&format!("{status:?}"));
+    host.stop().await;
+    host.end().await;
+    no_secret_in(&log());
 }
