@@ -162,7 +162,7 @@ impl Socket {
     /// The close code; texts on the way are collected into `said`.
     ///
     /// # Panics
-    /// If the server does not close within ten seconds.
+    /// If the server does not close in time.
     pub async fn closed(&mut self, said: &mut Vec<String>) -> u16 {
         let closing = async {
             loop {
