@@ -11,6 +11,7 @@ use std::{
     collections::VecDeque,
     path::PathBuf,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -68,6 +69,8 @@ pub struct Seen {
     pub part: Option<u32>,
     /// Content-Length.
     pub bytes: u64,
+    /// How long the store took; zero while it is not done.
+    pub took: Duration,
     pub headers: hyper::HeaderMap,
 }
 
@@ -163,6 +166,13 @@ impl S3Server {
         seen.iter().filter(|seen| seen.op == op).cloned().collect()
     }
 
+    /// How long calls of this kind that took effect took together.
+    pub fn took(&self, op: Op) -> Duration {
+        let done = self.script.done.lock().expect("no panic while locked");
+        let done = done.iter().filter(|seen| seen.op == op);
+        done.map(|seen| seen.took).sum()
+    }
+
     /// Waits until calls of this kind that took effect satisfy a condition.
     pub async fn until(&self, op: Op, met: impl Fn(&[Seen]) -> bool) {
         let mut answered = self.script.answered.subscribe();
@@ -175,8 +185,7 @@ impl S3Server {
             if met(&done) {
                 return;
             }
-            let changed =
-                tokio::time::timeout(std::time::Duration::from_secs(60), answered.changed());
+            let changed = tokio::time::timeout(Duration::from_secs(60), answered.changed());
             changed.await.expect("it never happens").expect("a store");
         }
     }
@@ -272,6 +281,7 @@ async fn answer(
         path,
         part: number,
         bytes,
+        took: Duration::ZERO,
         headers: request.headers().clone(),
     };
     script
@@ -279,7 +289,12 @@ async fn answer(
         .lock()
         .expect("no panic while locked")
         .push(seen.clone());
+    let begun = Instant::now();
     let answer = act(service, &script, request, op).await;
+    let seen = Seen {
+        took: begun.elapsed(),
+        ..seen
+    };
     if answer
         .as_ref()
         .is_ok_and(|answer| answer.status().is_success())
