@@ -575,6 +575,8 @@ impl Actor {
             bytes = recording.bytes,
             "session over"
         );
+        // Acks keep their distance from each other, and the end may come sooner: nothing is left open.
+        self.ack_now();
         self.say(Response::End(Box::new(ingest::End {
             recording: Some(recording),
         })));
