@@ -19,6 +19,7 @@
 
 mod directory;
 mod takes;
+mod wall;
 
 pub use directory::{Admit, Directory, Full};
 pub use takes::{Accept, Cursor, TakeStart};
@@ -32,6 +33,7 @@ use crate::{
 use std::collections::VecDeque;
 use takes::Takes;
 use thiserror::Error;
+use wall::Wall;
 
 /// What a session may use up.
 #[derive(Clone, Copy, Debug)]
@@ -198,6 +200,7 @@ pub struct Session {
     state: State,
     tape: Tape,
     takes: Takes,
+    wall: Wall,
     limits: Limits,
     duration_deadline_mono_ms: u64,
     outputs: VecDeque<Output>,
@@ -240,6 +243,7 @@ impl Session {
         let deadline_mono_ms = now.mono_ms.saturating_add(manifest.grace_ms);
         Self {
             takes: Takes::recover(&manifest.takes),
+            wall: Wall::new(&manifest, now),
             state: State::Grace {
                 deadline_mono_ms,
                 waiting,
@@ -367,7 +371,7 @@ impl Session {
         let event = Event::Connected {
             epoch,
             user: user.to_owned(),
-            at_unix_ms: now.unix_ms,
+            at_unix_ms: self.wall.unix_ms(now),
         };
         self.persist(event);
         self.state = State::Live;
@@ -482,7 +486,10 @@ impl Session {
         if self.manifest.markers.len() >= self.limits.markers_max {
             return Err(Refusal::TooMany);
         }
-        let at_ms = now.unix_ms.saturating_sub(self.manifest.started_unix_ms);
+        let at_ms = self
+            .wall
+            .unix_ms(now)
+            .saturating_sub(self.manifest.started_unix_ms);
         self.persist(Event::Marked {
             marker: Marker { at_ms, label, kind },
         });
@@ -518,7 +525,7 @@ impl Session {
         }
         self.persist(Event::Disconnected {
             epoch,
-            at_unix_ms: now.unix_ms,
+            at_unix_ms: self.wall.unix_ms(now),
         });
         let deadline_mono_ms = now.mono_ms.saturating_add(self.manifest.grace_ms);
         self.state = State::Grace {
@@ -592,7 +599,7 @@ impl Session {
         self.persist(Event::TakeOpened {
             id,
             mime,
-            at_unix_ms: now.unix_ms,
+            at_unix_ms: self.wall.unix_ms(now),
         });
         Ok(self.manifest.takes.len() - 1)
     }
@@ -608,7 +615,7 @@ impl Session {
         assert!(self.is_open(), "a session is sealed once");
         self.persist(Event::Sealed {
             reason,
-            at_unix_ms: now.unix_ms,
+            at_unix_ms: self.wall.unix_ms(now),
         });
         self.state = State::Finalizing;
         self.outputs.push_back(Output::Changed);

@@ -37,6 +37,45 @@ fn take(id: &str, first: u64, next: u64) -> Take {
     }
 }
 
+fn starts(session: &Session) -> Vec<u64> {
+    let takes = session.manifest().takes.into_iter();
+    takes.map(|take| take.started_unix_ms).collect()
+}
+
+#[test]
+fn a_wall_clock_that_jumps_moves_nothing() {
+    let (mut session, epoch) = live();
+    for (mono_ms, unix_ms) in [(10, 1_000_010), (20, 4_600_000), (30, 7)] {
+        let now = Now { mono_ms, unix_ms };
+        session
+            .handle_take(epoch, &take(&mono_ms.to_string(), 0, 0), now)
+            .expect("a take");
+    }
+    assert_eq!(starts(&session), [1_000_010, 1_000_020, 1_000_030]);
+}
+
+#[test]
+fn a_wall_clock_that_went_back_over_a_restart_never_takes_time_back() {
+    let (mut session, epoch) = live();
+    session
+        .handle_take(epoch, &take("a", 0, 0), at(5000))
+        .expect("a take");
+    let now = Now {
+        mono_ms: 0,
+        unix_ms: 500,
+    };
+    let mut session = Session::recover(session.manifest(), Limits::default(), now);
+    let epoch = session
+        .handle_connect("ann", false, now)
+        .expect("admitted")
+        .epoch;
+    let later = Now { mono_ms: 9, ..now };
+    session
+        .handle_take(epoch, &take("b", 0, 0), later)
+        .expect("a take");
+    assert_eq!(starts(&session), [1_005_000, 1_005_009]);
+}
+
 fn finalizes(session: &mut Session) -> usize {
     std::iter::from_fn(|| session.poll_output())
         .filter(|o| *o == Output::Finalize)

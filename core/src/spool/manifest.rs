@@ -273,6 +273,25 @@ impl Manifest {
         lengths.saturating_sub(missing)
     }
 
+    /// The latest time in it, in milliseconds since 1970-01-01 UTC.
+    #[must_use]
+    pub fn latest_unix_ms(&self) -> u64 {
+        let stage = match self.stage {
+            Stage::Live => 0,
+            Stage::Grace { since_unix_ms } => since_unix_ms,
+            Stage::Sealed { ended_unix_ms, .. } | Stage::Done { ended_unix_ms, .. } => {
+                ended_unix_ms
+            }
+        };
+        let takes = self.takes.iter().map(|take| take.started_unix_ms);
+        let markers = self
+            .markers
+            .iter()
+            .map(|marker| self.started_unix_ms + marker.at_ms);
+        let latest = takes.chain(markers).max().unwrap_or_default();
+        latest.max(stage).max(self.started_unix_ms)
+    }
+
     /// Content type of the first take; empty before there is one.
     #[must_use]
     pub fn mime(&self) -> &str {
