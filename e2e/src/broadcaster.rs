@@ -8,7 +8,7 @@ use crate::{
     capture::Capture,
     http,
     socket::{Heard, Refused, SUBPROTOCOL, Socket},
-    wait::{HEALED, eventually},
+    wait::{HEALED, eventually, within},
 };
 use serde_json::{Value, json};
 use std::{net::SocketAddr, time::Duration};
@@ -249,6 +249,24 @@ impl Broadcaster {
             self.keep(heard);
         }
         Ok(())
+    }
+
+    /// Hears until the server ends the connection, which may take it as long as noticing that another
+    /// service is gone.
+    ///
+    /// # Panics
+    /// If it does not within `limit`.
+    pub async fn sent_away(&mut self, limit: Duration) -> Ended {
+        within(limit, "the server ends the connection", async {
+            loop {
+                let heard = self.socket_mut().read().await;
+                match self.understand(heard) {
+                    Ok(message) => self.keep(message),
+                    Err(ended) => return ended,
+                }
+            }
+        })
+        .await
     }
 
     /// The next message that is no ack.

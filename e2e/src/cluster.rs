@@ -7,10 +7,11 @@ use crate::{
     broadcaster::Broadcaster,
     capture::Capture,
     http::{self, Answer},
+    namespace::Namespace,
     postgres::Postgres,
     process::Process,
     s3::Bucket,
-    services::{Addresses, Plan, UP},
+    services::{Addresses, INGEST, Plan, UP},
     wait::SOON,
 };
 use bytes::Bytes;
@@ -93,7 +94,36 @@ impl Cluster {
 
     /// Gateway, ingest, archiver and S3 as processes of their own, and a real PostgreSQL.
     pub async fn split(settings: &[(&str, &str)]) -> Self {
-        let (folder, at) = (folder(), addresses());
+        Self::split_with(settings, |process| process).await
+    }
+
+    /// As [`Cluster::split`], with processes that the test has changed before they start.
+    pub async fn split_with(
+        settings: &[(&str, &str)],
+        changed: impl FnMut(Process) -> Process,
+    ) -> Self {
+        Self::split_at(addresses(), settings, changed).await
+    }
+
+    /// As [`Cluster::split`], with the ingest in a network of its own.
+    pub async fn split_with_ingest_in(namespace: &Namespace, settings: &[(&str, &str)]) -> Self {
+        let mut at = addresses();
+        at.ingest.set_ip(namespace.inside.into());
+        at.ingest_ops.set_ip(namespace.inside.into());
+        at.archiver.set_ip(namespace.outside.into());
+        Self::split_at(at, settings, |process| match process.name() {
+            INGEST => namespace.hold(process),
+            _ => process,
+        })
+        .await
+    }
+
+    async fn split_at(
+        at: Addresses,
+        settings: &[(&str, &str)],
+        changed: impl FnMut(Process) -> Process,
+    ) -> Self {
+        let folder = folder();
         let postgres = Postgres::start(folder.path(), free_address()).await;
         let plan = Plan {
             folder: folder.path(),
@@ -101,13 +131,8 @@ impl Cluster {
             settings,
         };
         let bucket = folder.path().join("objects");
-        let mut cluster = Self::of(
-            plan.split(&postgres.url()),
-            at,
-            bucket,
-            Some(postgres),
-            folder,
-        );
+        let processes = plan.split(&postgres.url()).into_iter().map(changed);
+        let mut cluster = Self::of(processes.collect(), at, bucket, Some(postgres), folder);
         cluster.ops.extend([at.ingest_ops, at.archiver_ops]);
         for process in &mut cluster.processes {
             process.start().await;

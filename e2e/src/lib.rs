@@ -7,11 +7,13 @@
 pub mod broadcaster;
 pub mod browser;
 pub mod capture;
+pub mod clock;
 pub mod cluster;
 pub mod faults;
 pub mod grpc;
 pub mod http;
 pub mod listener;
+pub mod namespace;
 pub mod oracle;
 pub mod plain;
 pub mod postgres;

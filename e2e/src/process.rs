@@ -42,6 +42,8 @@ pub enum Readiness {
 pub struct Process {
     name: String,
     program: PathBuf,
+    /// A program and its arguments that start this one.
+    launcher: Vec<String>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
     readiness: Readiness,
@@ -56,12 +58,20 @@ impl Process {
         Self {
             name: name.to_owned(),
             program,
+            launcher: Vec::new(),
             arguments: Vec::new(),
             environment: Vec::new(),
             readiness,
             log: folder.join(format!("{name}.log")),
             child: None,
         }
+    }
+
+    /// Has it started by another program, which must become it (`exec`).
+    #[must_use]
+    pub fn under(mut self, launcher: &[&str]) -> Self {
+        self.launcher = launcher.iter().map(|&word| word.to_owned()).collect();
+        self
     }
 
     /// Adds arguments.
@@ -141,13 +151,14 @@ impl Process {
     /// Where a shell tool can do it, the kernel kills the process when the test dies by a signal.
     fn command(&self) -> Command {
         let setpriv = Path::new("/usr/bin/setpriv");
-        if !setpriv.exists() {
-            return Command::new(&self.program);
+        let mut words: Vec<OsString> = self.launcher.iter().map(OsString::from).collect();
+        if setpriv.exists() {
+            words.push(setpriv.into());
+            words.extend(["--pdeathsig", "KILL", "--"].map(OsString::from));
         }
-        let mut command = Command::new(setpriv);
-        command
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(&self.program);
+        words.push(self.program.clone().into());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command
     }
 
