@@ -3,6 +3,7 @@
 mod support;
 
 use aircheck_core::{code::Code, spool::Manifest};
+use aircheck_e2e::postgres::Postgres;
 use aircheck_proto::{
     Fault,
     archiver::{
@@ -19,7 +20,6 @@ use hyper_util::rt::TokioIo;
 use support::{
     archiver::Archiver,
     ingest::IngestServer,
-    postgres::Postgres,
     s3::{Op, S3Server},
     session::{STARTED, VERSION, message, sealed, webm},
 };
@@ -28,7 +28,7 @@ use tempfile::TempDir;
 /// Where a bench keeps its rows; lives as long as it.
 enum Database {
     Sqlite(TempDir),
-    Postgres(Postgres),
+    Postgres(Box<Postgres>),
 }
 
 impl Database {
@@ -74,7 +74,7 @@ impl Bench {
     async fn both() -> [Self; 2] {
         [
             Self::sqlite().await,
-            Self::on(Database::Postgres(Postgres::start())).await,
+            Self::on(Database::Postgres(Box::new(Postgres::start().await))).await,
         ]
     }
 

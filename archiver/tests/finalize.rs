@@ -7,13 +7,13 @@ use aircheck_core::{
     recording::{EndReason, Recording},
     spool::Manifest,
 };
+use aircheck_e2e::postgres::Postgres;
 use aircheck_proto::archiver::{
     GetRecordingRequest, Recording as RecordingMessage, RecordingStatus,
 };
 use support::{
     archiver::Archiver,
     ingest::IngestServer,
-    postgres::Postgres,
     s3::{Fault, Op, S3Server},
     session::{VERSION, gap, sealed, show, stitched, webm},
 };
@@ -510,7 +510,7 @@ async fn an_archive_that_went_missing_is_made_again_while_somebody_has_the_bytes
 #[tokio::test]
 async fn two_archivers_make_one_object() {
     let folder = tempfile::tempdir().expect("make a folder");
-    let postgres = Postgres::start();
+    let postgres = Postgres::start().await;
     for url in [sqlite(&folder), postgres.url()] {
         let (s3, ingest) = (S3Server::start().await, IngestServer::start().await);
         // Both migrate at once.
@@ -536,7 +536,7 @@ async fn two_archivers_make_one_object() {
 #[tokio::test]
 async fn a_database_that_crashes_in_the_middle_costs_only_time() {
     let folder = tempfile::tempdir().expect("make a folder");
-    let mut postgres = Postgres::start();
+    let mut postgres = Postgres::start().await;
     let (s3, ingest) = (S3Server::start().await, IngestServer::start().await);
     let archiver = Archiver::start(&postgres.url(), &s3).await;
     let (manifest, media) = one_take(&ingest, 1, show(1, 11 * MIB));
@@ -549,7 +549,7 @@ async fn a_database_that_crashes_in_the_middle_costs_only_time() {
     };
     let crash = async {
         gate.arrived.notified().await;
-        postgres.kill();
+        postgres.stop().await;
         gate.open.notify_one();
         // The job goes on without the database until it needs it.
         let mut client = bench.archiver.client.clone();
@@ -559,7 +559,7 @@ async fn a_database_that_crashes_in_the_middle_costs_only_time() {
             refused.map_err(|status| status.code()).err(),
             Some(tonic::Code::Unavailable)
         );
-        postgres.restart();
+        postgres.restart().await;
     };
     let (recording, ()) = tokio::join!(bench.finalize(&manifest), crash);
     bench.assert_archived(&recording, &media);
@@ -567,15 +567,15 @@ async fn a_database_that_crashes_in_the_middle_costs_only_time() {
 
 #[tokio::test]
 async fn an_archiver_starts_without_its_database_and_is_ready_once_that_answers() {
-    let mut postgres = Postgres::start();
-    postgres.kill();
+    let mut postgres = Postgres::start().await;
+    postgres.stop().await;
     let s3 = S3Server::start().await;
     let ingest = IngestServer::start().await;
     let archiver = Archiver::start_unready(&postgres.url(), &s3).await;
     let refused = archiver.finalize(&sealed(1, &[]), &ingest).await;
     assert_eq!(refused.map_err(|fault| fault.code), Err(Code::Unavailable));
     assert!(!archiver.health.is_ready());
-    postgres.restart();
+    postgres.restart().await;
     let mut phases = archiver.health.watch();
     phases
         .wait_for(|_| archiver.health.is_ready())

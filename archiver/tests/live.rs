@@ -6,11 +6,11 @@ use aircheck_core::{
     recording::EndReason,
     spool::{Manifest, Stage, TakeRecord},
 };
+use aircheck_e2e::postgres::Postgres;
 use aircheck_proto::archiver::{Recording, RecordingStatus};
 use support::{
     archiver::Archiver,
     ingest::IngestServer,
-    postgres::Postgres,
     s3::{Fault, Op, S3Server, Seen},
     session::{STARTED, gap, sealed, show, stitched},
 };
@@ -170,7 +170,7 @@ async fn parts_are_uploaded_while_the_show_is_live_and_little_is_left_at_the_end
 
 #[tokio::test]
 async fn an_archiver_that_dies_while_live_is_replaced_without_sending_anything_twice() {
-    let postgres = Postgres::start();
+    let postgres = Postgres::start().await;
     let folder = || tempfile::tempdir().expect("make a folder");
     for mut bench in [
         Bench::new().await,

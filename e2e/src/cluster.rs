@@ -124,7 +124,7 @@ impl Cluster {
         changed: impl FnMut(Process) -> Process,
     ) -> Self {
         let folder = folder();
-        let postgres = Postgres::start(folder.path(), free_address()).await;
+        let postgres = Postgres::start().await;
         let plan = Plan {
             folder: folder.path(),
             at,

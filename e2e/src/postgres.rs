@@ -3,31 +3,40 @@
 //! Owns its files and its process; must never touch one that runs on the machine already.
 
 use crate::{
+    cluster::free_address,
     process::{Process, Readiness},
     wait::{HEALED, eventually, within},
 };
 use rustix::process::{Signal, geteuid};
 use std::{env, fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, path::PathBuf};
+use tempfile::TempDir;
 use tokio::process::Command;
 
 /// A PostgreSQL server.
 #[derive(Debug)]
 pub struct Postgres {
     tools: PathBuf,
-    address: SocketAddr,
+    /// Where it is.
+    pub address: SocketAddr,
     process: Process,
+    // Last: the server must be dead before its files go.
+    _folder: TempDir,
 }
 
 impl Postgres {
-    /// Creates a cluster in `folder` and starts a server on `address`.
+    /// Starts a server of its own, in a folder and on a port of its own.
     ///
     /// # Panics
     /// If PostgreSQL is not installed or does not start.
-    pub async fn start(folder: &Path, address: SocketAddr) -> Self {
-        let tools = tools();
-        let data = folder.join("postgres");
+    pub async fn start() -> Self {
+        let (tools, address) = (tools(), free_address());
+        let folder = tempfile::Builder::new()
+            .prefix("aircheck-postgres-")
+            .tempdir()
+            .expect("a temporary folder");
+        let data = folder.path().join("data");
         fs::create_dir(&data).expect("a folder for PostgreSQL");
-        own(folder, &data).await;
+        own(folder.path(), &data).await;
         let mut initdb = as_postgres(&tools.join("initdb"));
         initdb
             .args([
@@ -54,7 +63,7 @@ impl Postgres {
             "postgres",
             server.as_std().get_program().into(),
             Readiness::Accepts(address),
-            folder,
+            folder.path(),
         )
         .arguments(server.as_std().get_args())
         .arguments(["-D".into(), data.into_os_string()])
@@ -64,17 +73,21 @@ impl Postgres {
             "listen_addresses=127.0.0.1",
             "-c",
             "unix_socket_directories=",
+            // What a test kills is the server, never the machine.
+            "-c",
+            "fsync=off",
         ]);
         let mut postgres = Self {
             tools,
             address,
             process,
+            _folder: folder,
         };
         postgres.restart().await;
         postgres
     }
 
-    /// Where it is.
+    /// As the archiver's `--database-url`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("postgres://postgres@{}/postgres", self.address)

@@ -1,5 +1,5 @@
-//! What the archiver's tests run against: a real S3 server that can be told to fail, a real
-//! PostgreSQL, an ingest that serves spools from memory, and the archiver itself.
+//! What the archiver's tests run against: a real S3 server that can be told to fail, an
+//! ingest that serves spools from memory, and the archiver itself.
 //!
 //! Owns starting and stopping them; must never assert anything about the archiver.
 #![allow(
@@ -10,6 +10,5 @@
 
 pub mod archiver;
 pub mod ingest;
-pub mod postgres;
 pub mod s3;
 pub mod session;
