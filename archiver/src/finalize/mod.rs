@@ -16,6 +16,8 @@
 //! being, and what is there already is proved instead of made again.
 
 mod cut;
+#[cfg(test)]
+mod explore;
 mod follow;
 mod halt;
 mod job;
