@@ -4,26 +4,68 @@
 //! failed one the kernel may have dropped the pages, and a second that succeeds proves nothing.
 
 use super::Error;
+use aircheck_core::id::SessionId;
 use rustix::fs::{FallocateFlags, fallocate};
 use std::{
     fs::{File, OpenOptions},
     io::{self, ErrorKind},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 /// Smallest segment worth creating when the disk is nearly full.
 const SEGMENT_BYTES_MIN: u64 = 128 << 10;
 
-/// An open segment file.
+/// Set in the numbers of kept files, so that no record of a segment passes for one of theirs.
+pub(super) const KEPT: u64 = 1 << 63;
+
+/// An open segment file, or a kept file, which is one of a single session.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) number: u64,
     pub(super) file: File,
     pub(super) path: PathBuf,
+    /// Bytes it takes up on disk, unless it is a kept file, which grows.
+    pub(super) bytes: u64,
+    /// Bytes of it that a session needs.
+    live: AtomicU64,
 }
 
 impl Segment {
+    fn new(number: u64, file: File, path: PathBuf, bytes: u64) -> Self {
+        let live = AtomicU64::new(0);
+        Self {
+            number,
+            file,
+            path,
+            bytes,
+            live,
+        }
+    }
+
+    /// Where it stands in the order of reading: kept files come before all segments.
+    pub(super) fn rank(&self) -> u64 {
+        if self.number & KEPT == 0 {
+            self.number
+        } else {
+            0
+        }
+    }
+
+    /// Bytes of it that a session needs.
+    pub(super) fn live(&self) -> u64 {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn need(&self, bytes: u64) {
+        self.live.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn need_not(&self, bytes: u64) {
+        self.live.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     pub(super) fn read(&self, position: u64, into: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(into, position)
     }
@@ -40,13 +82,13 @@ fn segment_path(dir: &Path, number: u64) -> PathBuf {
 }
 
 /// Creates a preallocated segment of `wanted_bytes`, or as much of it as the disk has room for but
-/// at least `needed_bytes`, and makes its name durable. Returns it with its capacity.
+/// at least `needed_bytes`, and makes its name durable.
 pub(super) fn create_segment(
     dir: &Path,
     number: u64,
     needed_bytes: u64,
     wanted_bytes: u64,
-) -> io::Result<(Segment, u64)> {
+) -> io::Result<Segment> {
     let path = segment_path(dir, number);
     let file = OpenOptions::new()
         .read(true)
@@ -62,7 +104,18 @@ pub(super) fn create_segment(
     };
     file.sync_all()?;
     sync_dir(dir)?;
-    Ok((Segment { number, file, path }, capacity))
+    Ok(Segment::new(number, file, path, capacity))
+}
+
+/// Creates an empty kept file. Its name is durable only after [`sync_dir`].
+pub(super) fn create_kept(dir: &Path, number: u64, session: SessionId) -> io::Result<Segment> {
+    let path = dir.join(format!("{:016}-{session}.kept", number & !KEPT));
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
+    Ok(Segment::new(number | KEPT, file, path, 0))
 }
 
 fn preallocate(file: &File, needed_bytes: u64, wanted_bytes: u64) -> io::Result<u64> {
@@ -105,37 +158,61 @@ pub(super) fn create_dir(dir: &Path) -> Result<(), Error> {
     }
 }
 
-/// Opens every segment in order, syncing each before anybody relies on what it says: its last writer
+/// What a journal's directory holds.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    /// In the order of their numbers.
+    pub(super) segments: Vec<Segment>,
+    /// In the order of their numbers, each with its session.
+    pub(super) kept: Vec<(SessionId, Segment)>,
+}
+
+/// Opens every file of the journal, syncing each before anybody relies on what it says: its last writer
 /// may have died between write and sync.
-pub(super) fn open_segments(dir: &Path) -> Result<Vec<Segment>, Error> {
+pub(super) fn open_journal(dir: &Path) -> Result<Opened, Error> {
     let failed = |source| Error::Io {
         doing: "open spool segments",
         source,
     };
-    let mut segments = Vec::new();
+    let mut opened = Opened::default();
     for entry in std::fs::read_dir(dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        let number = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .and_then(|name| name.strip_suffix(".segment"))
-            .and_then(|digits| digits.parse().ok());
-        let Some(number) = number else { continue };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(failed)?;
-        file.sync_all().map_err(failed)?;
-        segments.push(Segment { number, file, path });
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        if let Some(number) = segment_number(name) {
+            opened
+                .segments
+                .push(open_file(number, path).map_err(failed)?);
+        } else if let Some((number, session)) = kept_name(name) {
+            let kept = open_file(number | KEPT, path).map_err(failed)?;
+            opened.kept.push((session, kept));
+        }
     }
     sync_dir(dir).map_err(failed)?;
-    segments.sort_by_key(|segment| segment.number);
-    Ok(segments)
+    opened.segments.sort_by_key(|segment| segment.number);
+    opened.kept.sort_by_key(|(_, kept)| kept.number);
+    Ok(opened)
 }
 
-/// Removes segments nobody needs, in order, and makes that durable.
-pub(super) fn remove_segments(dir: &Path, paths: &[PathBuf]) -> io::Result<()> {
+fn segment_number(name: &str) -> Option<u64> {
+    name.strip_suffix(".segment")?.parse().ok()
+}
+
+fn kept_name(name: &str) -> Option<(u64, SessionId)> {
+    let (number, session) = name.strip_suffix(".kept")?.split_once('-')?;
+    Some((number.parse().ok()?, session.parse().ok()?))
+}
+
+fn open_file(number: u64, path: PathBuf) -> io::Result<Segment> {
+    let file = OpenOptions::new().read(true).write(true).open(&path)?;
+    file.sync_all()?;
+    let bytes = file.metadata()?.len();
+    Ok(Segment::new(number, file, path, bytes))
+}
+
+/// Removes files nobody needs, in order, and makes that durable.
+pub(super) fn remove_files(dir: &Path, paths: &[PathBuf]) -> io::Result<()> {
     for path in paths {
         match std::fs::remove_file(path) {
             Ok(()) => {}
@@ -154,17 +231,17 @@ mod tests {
     fn a_segment_is_preallocated_and_found_again_in_order() {
         let dir = tempfile::tempdir().expect("tempdir");
         for number in [2, 10, 1] {
-            let (segment, capacity) =
-                create_segment(dir.path(), number, 1000, 1 << 20).expect("created");
-            assert_eq!(capacity, 1 << 20);
+            let segment = create_segment(dir.path(), number, 1000, 1 << 20).expect("created");
+            assert_eq!(segment.bytes, 1 << 20);
             assert_eq!(segment.file.metadata().expect("metadata").len(), 1 << 20);
         }
         assert!(
             create_segment(dir.path(), 2, 1, 1).is_err(),
             "never opened twice"
         );
-        let numbers: Vec<_> = open_segments(dir.path())
+        let numbers: Vec<_> = open_journal(dir.path())
             .expect("opened")
+            .segments
             .iter()
             .map(|s| s.number)
             .collect();

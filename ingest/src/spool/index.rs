@@ -1,27 +1,54 @@
 //! Where a session's durable bytes lie.
 //!
 //! Owns the map from take and offset to records in segments. An extent keeps its segment alive; the
-//! writer removes segments that no extent and no needed event refers to.
+//! writer removes segments that no extent and no needed event refers to. Must keep records in the order
+//! of their files: kept files first, then segments.
 
 use super::disk::Segment;
-use aircheck_core::{id::SessionId, spool::record};
+use aircheck_core::{
+    id::SessionId,
+    spool::record::{self, Kind},
+};
 use bytes::Bytes;
 use std::{io, sync::Arc};
 use thiserror::Error;
+
+/// Where a record lies.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) segment: Arc<Segment>,
+    /// Of the record's head in the segment.
+    pub(super) position: u64,
+    /// Of its payload.
+    pub(super) len: u32,
+}
+
+impl Place {
+    pub(super) fn new(segment: &Arc<Segment>, position: u64, len: usize) -> Self {
+        Self {
+            segment: Arc::clone(segment),
+            position,
+            // Records have at most PAYLOAD_MAX.
+            len: u32::try_from(len).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Bytes that the record takes up.
+    pub(super) fn total_bytes(&self) -> u64 {
+        record::total_bytes(self.len as usize) as u64
+    }
+}
 
 /// One record of media bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Extent {
     pub(super) offset: u64,
-    pub(super) len: u32,
-    pub(super) segment: Arc<Segment>,
-    /// Of the record's head in the segment.
-    pub(super) position: u64,
+    pub(super) place: Place,
 }
 
 impl Extent {
     fn end(&self) -> u64 {
-        self.offset + u64::from(self.len)
+        self.offset + u64::from(self.place.len)
     }
 }
 
@@ -29,8 +56,9 @@ impl Extent {
 #[derive(Debug, Default)]
 pub(super) struct SessionIndex {
     takes: Vec<Vec<Extent>>,
-    /// Segments that hold its events.
-    events: Vec<Arc<Segment>>,
+    events: Vec<Place>,
+    /// Files of its own, whether or not a place refers to them.
+    kept: Vec<Arc<Segment>>,
 }
 
 /// Why bytes can't be read back.
@@ -65,24 +93,63 @@ impl SessionIndex {
             .last()
             .is_none_or(|last| extent.offset >= last.end());
         if fresh {
+            extent.place.segment.need(extent.place.total_bytes());
             extents.push(extent);
         }
         fresh
     }
 
-    pub(super) fn add_event(&mut self, segment: &Arc<Segment>) {
-        if self
-            .events
-            .last()
-            .is_none_or(|last| !Arc::ptr_eq(last, segment))
-        {
-            self.events.push(Arc::clone(segment));
-        }
+    pub(super) fn add_event(&mut self, place: Place) {
+        place.segment.need(place.total_bytes());
+        self.events.push(place);
+    }
+
+    pub(super) fn add_kept(&mut self, kept: Arc<Segment>) {
+        self.kept.push(kept);
+    }
+
+    pub(super) fn drop_kept(&mut self, kept: &Arc<Segment>) {
+        self.kept.retain(|known| !Arc::ptr_eq(known, kept));
+    }
+
+    /// Files of its own, oldest first.
+    pub(super) fn kept(&self) -> &[Arc<Segment>] {
+        &self.kept
     }
 
     /// Lets go of every segment, whoever else still holds the index.
     pub(super) fn clear(&mut self) {
+        let extents = self.takes.iter().flatten().map(|extent| &extent.place);
+        for place in extents.chain(&self.events) {
+            place.segment.need_not(place.total_bytes());
+        }
         *self = Self::default();
+    }
+
+    /// Its records in a segment, in the order they were written. Only kept files may come before it.
+    pub(super) fn within(&self, segment: &Arc<Segment>) -> Vec<Place> {
+        let mut found: Vec<_> = within(&self.events, |place| place, segment).to_vec();
+        for take in &self.takes {
+            let extents = within(take, |extent| &extent.place, segment);
+            found.extend(extents.iter().map(|extent| extent.place.clone()));
+        }
+        found.sort_by_key(|place| place.position);
+        found
+    }
+
+    /// Its records in `from` lie elsewhere now: by the old position, in rising order.
+    pub(super) fn moved(&mut self, from: &Arc<Segment>, to: &[(u64, Place)]) {
+        let takes = self.takes.iter_mut().flatten();
+        let places = takes
+            .map(|extent| &mut extent.place)
+            .chain(&mut self.events);
+        for place in places.filter(|place| Arc::ptr_eq(&place.segment, from)) {
+            if let Ok(at) = to.binary_search_by_key(&place.position, |(old, _)| *old) {
+                place.segment.need_not(place.total_bytes());
+                *place = to[at].1.clone();
+                place.segment.need(place.total_bytes());
+            }
+        }
     }
 
     pub(super) fn end(&self, take: u32) -> u64 {
@@ -102,7 +169,7 @@ impl SessionIndex {
         let mut found = Vec::new();
         for extent in &extents[first..] {
             found.push(extent.clone());
-            left = left.saturating_sub(extent.len as usize);
+            left = left.saturating_sub(extent.place.len as usize);
             if left == 0 {
                 break;
             }
@@ -120,31 +187,49 @@ pub(super) fn read(
 ) -> Result<Vec<(u64, Bytes)>, ReadError> {
     let mut chunks = Vec::with_capacity(extents.len());
     for extent in extents {
-        let Extent {
-            segment, position, ..
-        } = extent;
-        let mut buffer = vec![0; record::total_bytes(extent.len as usize)];
-        segment.read(*position, &mut buffer)?;
-        let corrupt = ReadError::Corrupt {
-            segment: segment.number,
-            position: *position,
-        };
-        let Ok(found) = record::decode(segment.number, &buffer) else {
-            return Err(corrupt);
-        };
-        let due = record::Kind::Bytes {
+        let due = Kind::Bytes {
             session,
             take,
             offset: extent.offset,
         };
-        if found.kind != due || found.payload.len() != extent.len as usize {
-            return Err(corrupt);
+        let len = extent.place.len as usize;
+        let (kind, buffer) = read_record(&extent.place)?;
+        if kind != due {
+            return Err(corrupt(&extent.place));
         }
         let buffer = Bytes::from(buffer);
         let skip = usize::try_from(offset.saturating_sub(extent.offset)).unwrap_or(usize::MAX);
-        let payload =
-            buffer.slice(record::HEAD_BYTES + skip..record::HEAD_BYTES + extent.len as usize);
+        let payload = buffer.slice(record::HEAD_BYTES + skip..record::HEAD_BYTES + len);
         chunks.push((extent.offset.max(offset), payload));
     }
     Ok(chunks)
+}
+
+/// Reads a record back, checked against its checksum: what it says, and the whole of it.
+pub(super) fn read_record(place: &Place) -> Result<(Kind, Vec<u8>), ReadError> {
+    let mut buffer = vec![0; record::total_bytes(place.len as usize)];
+    place.segment.read(place.position, &mut buffer)?;
+    match record::decode(place.segment.number, &buffer) {
+        Ok(found) if found.payload.len() == place.len as usize => Ok((found.kind, buffer)),
+        Ok(_) | Err(_) => Err(corrupt(place)),
+    }
+}
+
+fn corrupt(place: &Place) -> ReadError {
+    ReadError::Corrupt {
+        segment: place.segment.number,
+        position: place.position,
+    }
+}
+
+/// The part of a list of records, ordered by the files they lie in, that lies in `segment`.
+fn within<'a, T>(
+    records: &'a [T],
+    place: impl Fn(&T) -> &Place,
+    segment: &Arc<Segment>,
+) -> &'a [T] {
+    let rank = |record: &T| place(record).segment.rank();
+    let from = records.partition_point(|record| rank(record) < segment.number);
+    let to = records.partition_point(|record| rank(record) <= segment.number);
+    &records[from..to]
 }

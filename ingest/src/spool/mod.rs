@@ -15,9 +15,16 @@
 //! A write or sync that fails poisons its segment: it is never written or synced again. The batch is
 //! still in memory, so it is written once more, as a whole, to a fresh segment. If that fails too,
 //! the sessions of the batch learn that their recording has failed.
+//!
+//! Segments go oldest first. When more than half of what the closed ones hold is needed by nobody, the
+//! keeper moves what is needed of the oldest to files of the sessions themselves. Crash before such a
+//! file is synced: its records count as far as they are whole, and the segment has them all. After: both
+//! have them, and each counts once, since kept files are read first. A session's own files go before the
+//! record of its end may go.
 
 mod disk;
 mod index;
+mod keeper;
 mod recovery;
 mod writer;
 
@@ -123,6 +130,12 @@ enum Command {
     Forget {
         session: Arc<Shared>,
     },
+    /// From the keeper: a segment was emptied, or not.
+    Kept {
+        done: bool,
+    },
+    /// From the keeper: sessions have let go of their segments.
+    Buried,
     Close,
 }
 
@@ -132,7 +145,7 @@ impl Command {
             + match self {
                 Self::Bytes { data, .. } => data.len() as u64,
                 Self::Event { json, .. } => json.len() as u64,
-                Self::Forget { .. } | Self::Close => 0,
+                Self::Forget { .. } | Self::Kept { .. } | Self::Buried | Self::Close => 0,
             }
     }
 }
@@ -179,11 +192,14 @@ impl Queue {
     }
 }
 
+/// Every session that has not been forgotten.
+type Sessions = Arc<Mutex<HashMap<SessionId, Arc<Shared>>>>;
+
 /// The spool of one ingest. Cheap to clone.
 #[derive(Clone)]
 pub struct Spool {
     queue: Arc<Queue>,
-    sessions: Arc<Mutex<HashMap<SessionId, Arc<Shared>>>>,
+    sessions: Sessions,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -222,18 +238,34 @@ impl Spool {
                 manifest: found.manifest,
             });
         }
-        let writer =
-            writer::Writer::new(config, journal, recovery.segments, receiver, queued_bytes);
+        let sessions = Arc::new(Mutex::new(sessions));
+        let failed = |source| Error::Io {
+            doing: "start spool threads",
+            source,
+        };
+        let keeper = keeper::Keeper::new(
+            journal.clone(),
+            Arc::clone(&sessions),
+            Arc::downgrade(&queue),
+            config.segment_bytes,
+            recovery.next_kept,
+        );
+        let keeper = keeper.start().map_err(failed)?;
+        let writer = writer::Writer::new(
+            config,
+            journal,
+            recovery.segments,
+            receiver,
+            queued_bytes,
+            keeper,
+        );
         let writer = std::thread::Builder::new()
             .name("spool-writer".to_owned())
             .spawn(move || writer.run())
-            .map_err(|source| Error::Io {
-                doing: "start spool writer",
-                source,
-            })?;
+            .map_err(failed)?;
         let spool = Self {
             queue,
-            sessions: Arc::new(Mutex::new(sessions)),
+            sessions,
             writer: Arc::new(Mutex::new(Some(writer))),
         };
         Ok((spool, recovered))

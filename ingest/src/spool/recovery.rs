@@ -6,7 +6,7 @@
 use super::{
     Error, SessionSpool, Shared,
     disk::{self, Segment},
-    index::Extent,
+    index::{Extent, Place},
 };
 use aircheck_core::{
     id::SessionId,
@@ -35,6 +35,8 @@ pub(super) struct Found {
 pub(super) struct Recovery {
     pub(super) sessions: Vec<(Arc<Shared>, Found)>,
     pub(super) segments: Vec<Arc<Segment>>,
+    /// The first number that no kept file has had.
+    pub(super) next_kept: u64,
 }
 
 #[derive(Default)]
@@ -46,11 +48,18 @@ struct Reading {
 
 /// Reads the journal.
 pub(super) fn recover(journal: &Path) -> Result<Recovery, Error> {
-    let segments: Vec<_> = disk::open_segments(journal)?
+    let opened = disk::open_journal(journal)?;
+    let segments: Vec<_> = opened.segments.into_iter().map(Arc::new).collect();
+    let kept: Vec<_> = opened
+        .kept
         .into_iter()
-        .map(Arc::new)
+        .map(|(session, kept)| (session, Arc::new(kept)))
         .collect();
     let mut reading = Reading::default();
+    // What was moved comes from the oldest segments, so it comes first.
+    for (_, file) in &kept {
+        reading.read(file, &read_segment(file, u64::MAX)?, 0);
+    }
     // One segment in memory at a time: a spool may be larger than the machine.
     for (at, segment) in segments.iter().enumerate() {
         let vouched = segments
@@ -58,6 +67,7 @@ pub(super) fn recover(journal: &Path) -> Result<Recovery, Error> {
             .map_or(Ok(0), |next| vouched(segment, next))?;
         reading.read(segment, &read_segment(segment, u64::MAX)?, vouched);
     }
+    reading.own(journal, &kept)?;
     let mut sessions: Vec<_> = reading.sessions.into_values().collect();
     sessions.sort_by_key(|(shared, _)| shared.id);
     for (shared, found) in &mut sessions {
@@ -71,7 +81,12 @@ pub(super) fn recover(journal: &Path) -> Result<Recovery, Error> {
             marks.events = found.events;
         });
     }
-    Ok(Recovery { sessions, segments })
+    let last_kept = kept.last().map_or(0, |(_, file)| file.number & !disk::KEPT);
+    Ok(Recovery {
+        sessions,
+        segments,
+        next_kept: last_kept + 1,
+    })
 }
 
 /// How much of a segment the next one's header says was synced.
@@ -131,6 +146,26 @@ impl Reading {
         }
     }
 
+    /// Gives each session its kept files. Those of sessions that are over go first of all: the record of
+    /// the end must outlive them.
+    fn own(&self, journal: &Path, kept: &[(SessionId, Arc<Segment>)]) -> Result<(), Error> {
+        let mut over = Vec::new();
+        for (id, file) in kept {
+            if let Some((shared, _)) = self.sessions.get(id) {
+                shared.index().add_kept(Arc::clone(file));
+            } else if self.done.contains(id) {
+                over.push(file.path.clone());
+            }
+        }
+        if over.is_empty() {
+            return Ok(());
+        }
+        disk::remove_files(journal, &over).map_err(|source| Error::Io {
+            doing: "remove kept files",
+            source,
+        })
+    }
+
     /// Synced bytes are not what they were. Whoever had records there is told.
     fn damaged(&mut self, segment: &Arc<Segment>, content: &[u8], from: usize, to: usize) {
         tracing::error!(segment = segment.number, from, to, "spool is damaged");
@@ -155,25 +190,21 @@ impl Reading {
                 take,
                 offset,
             } => {
-                self.bytes(segment, position, session, take, offset, payload.len());
+                let place = Place::new(segment, position, payload.len());
+                self.bytes(session, take, Extent { offset, place });
             }
-            Kind::Event { session, seq } => self.event(segment, session, seq, payload),
+            Kind::Event { session, seq } => {
+                let place = Place::new(segment, position, payload.len());
+                self.event(place, session, seq, payload);
+            }
         }
     }
 
-    fn bytes(
-        &mut self,
-        segment: &Arc<Segment>,
-        position: u64,
-        session: SessionId,
-        take: u32,
-        offset: u64,
-        len: usize,
-    ) {
+    fn bytes(&mut self, session: SessionId, take: u32, extent: Extent) {
         let Some((shared, found)) = self.sessions.get_mut(&session) else {
             return;
         };
-        let Ok(len) = u32::try_from(len) else { return };
+        let offset = extent.offset;
         let mut index = shared.index();
         let end = index.end(take);
         let known = found
@@ -192,18 +223,10 @@ impl Reading {
                 cause,
             });
         }
-        index.add_bytes(
-            take,
-            Extent {
-                offset,
-                len,
-                segment: Arc::clone(segment),
-                position,
-            },
-        );
+        index.add_bytes(take, extent);
     }
 
-    fn event(&mut self, segment: &Arc<Segment>, id: SessionId, seq: u64, json: &[u8]) {
+    fn event(&mut self, place: Place, id: SessionId, seq: u64, json: &[u8]) {
         let event = match serde_json::from_slice::<Event>(json) {
             Ok(event) => event,
             Err(error) => {
@@ -214,7 +237,7 @@ impl Reading {
         if let Event::Opened { manifest } = event {
             if seq == 0 && !self.done.contains(&id) && !self.sessions.contains_key(&id) {
                 let shared = Arc::new(Shared::new(id));
-                shared.index().add_event(segment);
+                shared.index().add_event(place);
                 self.sessions.insert(
                     id,
                     (
@@ -241,12 +264,13 @@ impl Reading {
                 .get_or_insert_with(|| "spool lost events".to_owned());
         }
         found.events = seq + 1;
-        shared.index().add_event(segment);
+        shared.index().add_event(place);
         if let Err(error) = found.manifest.apply(event) {
             tracing::error!(%error, session = %id, "session event out of order");
         }
         if matches!(found.manifest.stage, Stage::Done { .. }) {
             self.done.insert(id);
+            shared.index().clear();
             self.sessions.remove(&id);
         }
     }
@@ -261,7 +285,7 @@ fn damaged_until(segment: u64, content: &[u8], position: usize, vouched: u64) ->
     while next + ALIGN_BYTES < content.len() {
         next += ALIGN_BYTES;
         // Cheap look first: a record never begins with eight zero bytes.
-        if content[next..next + ALIGN_BYTES] == [0; ALIGN_BYTES] {
+        if content[next..].starts_with(&[0; ALIGN_BYTES]) {
             continue;
         }
         let Ok(found) = record::decode(segment, &content[next..]) else {

@@ -8,6 +8,8 @@ use aircheck_core::{
 };
 use std::path::Path;
 
+mod kept;
+
 fn id(n: u128) -> SessionId {
     SessionId(n.into())
 }

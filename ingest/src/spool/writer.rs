@@ -6,7 +6,8 @@
 use super::{
     Command, Config, Shared,
     disk::{self, Segment},
-    index::Extent,
+    index::{Extent, Place},
+    keeper,
 };
 use aircheck_core::spool::record::{self, Kind};
 use std::{
@@ -18,7 +19,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// A batch is written when it has this many bytes, however young it is.
@@ -27,13 +28,27 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 /// little and keeps acks fast.
 const BUSY_APPENDS: usize = 8;
 
+/// Closed segments that may lie about, however little of them is needed.
+const SPARED_SEGMENTS: usize = 4;
+/// How long the keeper is left alone after it failed.
+const KEEP_RETRY: Duration = Duration::from_secs(60);
+
 struct Open {
     segment: Arc<Segment>,
-    capacity: u64,
     /// Where the next record goes.
     position: u64,
     /// Everything below is synced.
     synced: u64,
+}
+
+/// Whether the keeper is moving something.
+enum Keeping {
+    No,
+    Busy,
+    /// It failed.
+    Paused {
+        until: Instant,
+    },
 }
 
 pub(super) struct Writer {
@@ -47,6 +62,9 @@ pub(super) struct Writer {
     previous: (u64, u64),
     commands: Receiver<Command>,
     queued_bytes: Arc<AtomicU64>,
+    /// `None` while the writer ends.
+    keeper: Option<keeper::Handle>,
+    keeping: Keeping,
     buffer: Vec<u8>,
 }
 
@@ -63,6 +81,7 @@ impl Writer {
         closed: Vec<Arc<Segment>>,
         commands: Receiver<Command>,
         queued_bytes: Arc<AtomicU64>,
+        keeper: keeper::Handle,
     ) -> Self {
         let last = closed.last().map_or(0, |segment| segment.number);
         Self {
@@ -75,6 +94,8 @@ impl Writer {
             previous: (last, 0),
             commands,
             queued_bytes,
+            keeper: Some(keeper),
+            keeping: Keeping::No,
             buffer: Vec::new(),
         }
     }
@@ -92,11 +113,9 @@ impl Writer {
             self.commit(&batch);
             let cost: u64 = batch.iter().map(Command::cost).sum();
             self.queued_bytes.fetch_sub(cost, Ordering::Relaxed);
-            if forget(batch) {
-                self.sweep();
-            }
+            self.tidy(batch);
             if last {
-                return;
+                return self.end();
             }
         }
     }
@@ -129,6 +148,40 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => return Next::Last(batch),
             };
         }
+    }
+
+    /// What a batch says beside bytes and events.
+    fn tidy(&mut self, batch: Vec<Command>) {
+        let mut sweep = false;
+        for command in batch {
+            match command {
+                Command::Forget { session } => {
+                    if let Some(keeper) = &self.keeper {
+                        keeper.bury(session);
+                    }
+                }
+                Command::Kept { done: true } => {
+                    self.keeping = Keeping::No;
+                    sweep = true;
+                }
+                Command::Kept { done: false } => {
+                    let until = Instant::now() + KEEP_RETRY;
+                    self.keeping = Keeping::Paused { until };
+                }
+                Command::Buried => sweep = true,
+                Command::Bytes { .. } | Command::Event { .. } | Command::Close => {}
+            }
+        }
+        if sweep {
+            self.sweep();
+        }
+    }
+
+    fn end(mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            keeper.close();
+        }
+        self.sweep();
     }
 
     fn commit(&mut self, batch: &[Command]) {
@@ -194,7 +247,7 @@ impl Writer {
                     };
                     record::encode(&mut self.buffer, number, &kind, json);
                 }
-                Command::Forget { .. } | Command::Close => {}
+                _ => {}
             }
         }
         open.segment.append(open.position, &self.buffer)?;
@@ -207,7 +260,7 @@ impl Writer {
     /// Makes sure that the open segment has room.
     fn open_for(&mut self, needed: u64) -> io::Result<()> {
         if let Some(open) = &self.open
-            && open.capacity - open.position >= needed
+            && open.segment.bytes - open.position >= needed
         {
             return Ok(());
         }
@@ -226,7 +279,7 @@ impl Writer {
             &[],
         );
         let position = header.len() as u64;
-        let (segment, capacity) = disk::create_segment(
+        let segment = disk::create_segment(
             &self.journal,
             number,
             needed + position,
@@ -240,7 +293,6 @@ impl Writer {
         }
         self.open = Some(Open {
             segment,
-            capacity,
             position,
             synced: position,
         });
@@ -268,6 +320,11 @@ impl Writer {
             self.previous = (open.segment.number, open.synced);
             self.closed.push_back(open.segment);
         }
+        self.remove_unneeded();
+        self.empty_oldest();
+    }
+
+    fn remove_unneeded(&mut self) {
         let count = self
             .closed
             .iter()
@@ -282,9 +339,30 @@ impl Writer {
             .take(count)
             .map(|s| s.path.clone())
             .collect();
-        match disk::remove_segments(&self.journal, &paths) {
+        match disk::remove_files(&self.journal, &paths) {
             Ok(()) => drop(self.closed.drain(..count)),
             Err(error) => tracing::warn!(%error, "remove spool segments; trying again later"),
+        }
+    }
+
+    /// When most of what the closed segments hold is needed by nobody, has the oldest emptied, so that
+    /// it and what lies behind it can go. So each byte is moved at most once.
+    fn empty_oldest(&mut self) {
+        match self.keeping {
+            Keeping::No => {}
+            Keeping::Busy => return,
+            Keeping::Paused { until } if Instant::now() < until => return,
+            Keeping::Paused { .. } => self.keeping = Keeping::No,
+        }
+        let held: u64 = self.closed.iter().map(|segment| segment.bytes).sum();
+        let live: u64 = self.closed.iter().map(|segment| segment.live()).sum();
+        if self.closed.len() > SPARED_SEGMENTS
+            && live < held / 2
+            && let Some(oldest) = self.closed.front()
+            && let Some(keeper) = &self.keeper
+            && keeper.keep(oldest)
+        {
+            self.keeping = Keeping::Busy;
         }
     }
 }
@@ -297,7 +375,7 @@ fn record_bytes(command: &Command) -> usize {
     match command {
         Command::Bytes { data, .. } => record::total_bytes(data.len()),
         Command::Event { json, .. } => record::total_bytes(json.len()),
-        Command::Forget { .. } | Command::Close => 0,
+        _ => 0,
     }
 }
 
@@ -311,13 +389,9 @@ fn publish(batch: &[Command], segment: &Arc<Segment>, placed: &[u64]) {
                 offset,
                 data,
             } => {
-                let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
-                let segment = Arc::clone(segment);
                 let extent = Extent {
                     offset: *offset,
-                    len,
-                    segment,
-                    position: *position,
+                    place: Place::new(segment, *position, data.len()),
                 };
                 session.index().add_bytes(*take, extent);
                 let end = offset + data.len() as u64;
@@ -329,11 +403,12 @@ fn publish(batch: &[Command], segment: &Arc<Segment>, placed: &[u64]) {
                     marks.takes[take] = marks.takes[take].max(end);
                 });
             }
-            Command::Event { session, seq, .. } => {
-                session.index().add_event(segment);
+            Command::Event { session, seq, json } => {
+                let place = Place::new(segment, *position, json.len());
+                session.index().add_event(place);
                 mark(session, |marks| marks.events = marks.events.max(seq + 1));
             }
-            Command::Forget { .. } | Command::Close => {}
+            _ => {}
         }
     }
 }
@@ -345,21 +420,9 @@ fn fail(batch: &[Command], error: &io::Error) {
             Command::Bytes { session, .. } | Command::Event { session, .. } => {
                 mark(session, |marks| marks.failed = Some(Arc::clone(&reason)));
             }
-            Command::Forget { .. } | Command::Close => {}
+            _ => {}
         }
     }
-}
-
-/// Empties the indexes of forgotten sessions; whether there were any.
-fn forget(batch: Vec<Command>) -> bool {
-    let mut any = false;
-    for command in batch {
-        if let Command::Forget { session } = command {
-            session.index().clear();
-            any = true;
-        }
-    }
-    any
 }
 
 fn mark(session: &Shared, change: impl FnOnce(&mut super::Marks)) {
