@@ -18,6 +18,7 @@
 //! ```
 
 mod directory;
+mod state;
 mod takes;
 mod wall;
 
@@ -30,6 +31,7 @@ use crate::{
     spool::{Event, Manifest, Stage},
     wire::Take,
 };
+use state::{State, Waiting};
 use std::collections::VecDeque;
 use takes::Takes;
 use thiserror::Error;
@@ -67,33 +69,6 @@ pub struct Now {
     pub mono_ms: u64,
     /// Milliseconds since 1970-01-01 UTC.
     pub unix_ms: u64,
-}
-
-/// How long a new session waits for the connection that opened it, at least. A show with a grace of
-/// zero would otherwise end before it begins.
-const FIRST_MS: u64 = 10_000;
-
-/// Who a session waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waiting {
-    /// A broadcaster whose connection dropped, or who has not connected yet.
-    Dropped,
-    /// A broadcaster who was cut off by our own restart.
-    Recovered,
-}
-
-/// Where a session stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Live,
-    Grace {
-        deadline_mono_ms: u64,
-        waiting: Waiting,
-    },
-    Finalizing,
-    Over {
-        status: Status,
-    },
 }
 
 /// Health of the recording branch.
@@ -207,19 +182,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that begins now, and waits for its first connection as if it had just dropped.
+    /// A session that begins now, and waits for the connection that opened it.
     #[must_use]
     pub fn open(manifest: Manifest, limits: Limits, now: Now) -> Self {
         let opened = Event::Opened {
             manifest: Box::new(manifest.clone()),
         };
-        let first_ms = manifest.grace_ms.max(FIRST_MS);
-        let mut session = Self::new(manifest, limits, now, Waiting::Dropped);
-        let deadline_mono_ms = now.mono_ms.saturating_add(first_ms);
-        session.state = State::Grace {
-            deadline_mono_ms,
-            waiting: Waiting::Dropped,
-        };
+        let mut session = Self::new(manifest, limits, now, Waiting::Opened);
         session.outputs.push_back(Output::Persist(opened));
         session
     }
@@ -240,14 +209,10 @@ impl Session {
     fn new(manifest: Manifest, limits: Limits, now: Now, waiting: Waiting) -> Self {
         let elapsed_ms = now.unix_ms.saturating_sub(manifest.started_unix_ms);
         let left_ms = limits.duration_max_ms.saturating_sub(elapsed_ms);
-        let deadline_mono_ms = now.mono_ms.saturating_add(manifest.grace_ms);
         Self {
             takes: Takes::recover(&manifest.takes),
             wall: Wall::new(&manifest, now),
-            state: State::Grace {
-                deadline_mono_ms,
-                waiting,
-            },
+            state: State::waits(waiting, manifest.grace_ms, now),
             tape: Tape::Running,
             limits,
             duration_deadline_mono_ms: now.mono_ms.saturating_add(left_ms),
@@ -274,7 +239,13 @@ impl Session {
         &self.tape
     }
 
-    /// Its manifest, with the durable length of every take.
+    /// What its events add up to. The takes' lengths are no events: they are in [`Self::manifest`].
+    #[must_use]
+    pub fn facts(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Its manifest, with the durable length of every take. A copy: [`Self::facts`] is cheaper.
     #[must_use]
     pub fn manifest(&self) -> Manifest {
         let mut manifest = self.manifest.clone();
@@ -527,11 +498,7 @@ impl Session {
             epoch,
             at_unix_ms: self.wall.unix_ms(now),
         });
-        let deadline_mono_ms = now.mono_ms.saturating_add(self.manifest.grace_ms);
-        self.state = State::Grace {
-            deadline_mono_ms,
-            waiting: Waiting::Dropped,
-        };
+        self.state = State::waits(Waiting::Dropped, self.manifest.grace_ms, now);
         self.outputs.push_back(Output::Changed);
     }
 
@@ -559,15 +526,8 @@ impl Session {
             return;
         }
         let reason = match (timer, self.state) {
-            (
-                Timer::Grace,
-                State::Grace {
-                    waiting: Waiting::Recovered,
-                    ..
-                },
-            ) => EndReason::Recovered,
-            (Timer::Grace, _) => EndReason::GraceExpired,
-            (Timer::Duration, _) => EndReason::Limit,
+            (Timer::Grace, State::Grace { waiting, .. }) => waiting.end_reason(),
+            (Timer::Grace | Timer::Duration, _) => EndReason::Limit,
         };
         self.seal(reason, now);
     }
