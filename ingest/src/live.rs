@@ -7,8 +7,17 @@
 use crate::sink::Feed;
 use aircheck_core::media::{Container, LiveMuxer, TakeStart};
 use bytes::Bytes;
-use std::collections::VecDeque;
-use tokio::sync::mpsc;
+use futures::Stream;
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::sync::{
+    Notify,
+    mpsc::{self, error::TrySendError},
+};
 
 /// Clusters are about 300 ms long; a new listener gets this much at once, so that its player starts
 /// with a cushion.
@@ -47,15 +56,36 @@ pub struct LiveBranch {
     waiting: Vec<mpsc::Sender<Bytes>>,
     feeds: Vec<Feed>,
     listeners_max: usize,
+    departures: Arc<Notify>,
 }
 
-/// What a new listener gets.
+/// What a new listener gets: a stream of the init segment first, then clusters, which ends when the
+/// show does.
 #[derive(Debug)]
 pub struct Subscription {
-    /// Init segment first, then clusters; ends when the show does.
-    pub queue: mpsc::Receiver<Bytes>,
+    queue: mpsc::Receiver<Bytes>,
     /// Of the whole stream.
     pub content_type: String,
+    /// Dropped after the queue, which is closed by then.
+    _present: Present,
+}
+
+/// Tells the branch that its listener has left.
+#[derive(Debug)]
+struct Present(Arc<Notify>);
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.queue.poll_recv(cx)
+    }
 }
 
 impl LiveBranch {
@@ -72,6 +102,7 @@ impl LiveBranch {
             waiting: Vec::new(),
             feeds: Vec::new(),
             listeners_max,
+            departures: Arc::default(),
         }
     }
 
@@ -124,16 +155,20 @@ impl LiveBranch {
         Some(Subscription {
             queue: receiver,
             content_type: self.mime.clone(),
+            _present: Present(Arc::clone(&self.departures)),
         })
     }
 
-    /// Lets go of listeners that have hung up; whether the number changed.
-    pub fn let_go(&mut self) -> bool {
-        let before = self.listeners();
+    /// Waits until a listener has left, or was let go.
+    pub async fn left(&self) {
+        self.departures.notified().await;
+    }
+
+    /// Forgets listeners that have left.
+    pub fn let_go(&mut self) {
         self.listeners
             .retain(|listener| !listener.queue.is_closed());
         self.waiting.retain(|queue| !queue.is_closed());
-        before != self.listeners()
     }
 
     /// Whoever waits for a beginning gets it: init segment and burst. Its queue has room for both.
@@ -160,8 +195,11 @@ impl LiveBranch {
     fn send_ready(&mut self) {
         while let Some(cluster) = self.muxer.poll() {
             let start = cluster.starts_with_keyframe;
-            for listener in &mut self.listeners {
-                listener.send(&cluster.bytes, start);
+            let before = self.listeners.len();
+            self.listeners
+                .retain_mut(|listener| listener.send(&cluster.bytes, start));
+            if self.listeners.len() < before {
+                self.departures.notify_one();
             }
             if let Some(init) = self.muxer.init() {
                 for feed in &mut self.feeds {
@@ -175,8 +213,6 @@ impl LiveBranch {
             });
             self.start_waiting();
         }
-        self.listeners
-            .retain(|listener| listener.lost <= LOST_MAX && !listener.queue.is_closed());
     }
 
     fn remember(&mut self, cluster: Cluster) {
@@ -198,20 +234,24 @@ impl LiveBranch {
 }
 
 impl Listener {
-    fn send(&mut self, cluster: &Bytes, start: bool) {
+    /// Whether it is worth to be kept.
+    fn send(&mut self, cluster: &Bytes, start: bool) -> bool {
         if self.waits_for_start && !start {
-            return;
+            return true;
         }
         match self.queue.try_send(cluster.clone()) {
             Ok(()) => {
                 self.waits_for_start = false;
                 self.lost = 0;
+                true
             }
-            Err(_) => {
+            Err(TrySendError::Full(_)) => {
                 metrics::counter!("aircheck_live_lost_clusters_total").increment(1);
                 self.waits_for_start = true;
                 self.lost += 1;
+                self.lost <= LOST_MAX
             }
+            Err(TrySendError::Closed(_)) => false,
         }
     }
 }

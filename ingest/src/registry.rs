@@ -262,9 +262,9 @@ impl Registry {
         &self.spool
     }
 
-    /// A session has news. Nobody may be watching.
-    pub(crate) fn changed(&self, status: ingest::SessionStatus) {
-        if self.changes.receiver_count() > 0 && self.changes.send(status).is_err() {
+    /// A session has news, which is made only if somebody watches.
+    pub(crate) fn changed(&self, status: impl FnOnce() -> ingest::SessionStatus) {
+        if self.changes.receiver_count() > 0 && self.changes.send(status()).is_err() {
             tracing::trace!("the last watcher left");
         }
     }

@@ -188,13 +188,13 @@ impl IngestService for Service {
         let idle = || Fault::new(Code::NotFound, "the show is not live");
         let handle = self.registry.open_session(&show).ok_or_else(idle)?;
         let listening = handle.ask(|reply| Command::Listen { reply }).await;
-        let subscription = listening.ok_or_else(idle)??;
+        let mut subscription = listening.ok_or_else(idle)??;
         // An empty first message says what comes, so that a listener of a show in grace has an answer.
         let first = ListenResponse {
             data: Bytes::new(),
-            content_type: subscription.content_type,
+            content_type: std::mem::take(&mut subscription.content_type),
         };
-        let media = ReceiverStream::new(subscription.queue).map(|data| ListenResponse {
+        let media = subscription.map(|data| ListenResponse {
             data,
             content_type: String::new(),
         });
