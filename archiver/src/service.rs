@@ -18,6 +18,7 @@ use aircheck_core::{
     id::ShowId,
     recording::Status as RecordingStatus,
     spool::{GapPolicy, Stage},
+    wire::TITLE_MAX,
 };
 use aircheck_proto::{
     Fault,
@@ -34,7 +35,6 @@ use tonic::{Request, Response, Status};
 const PAGE_DEFAULT: u32 = 50;
 const PAGE_MAX: u32 = 200;
 const GRACE_MAX_S: u64 = 1800;
-const TITLE_MAX: usize = 200;
 /// An ingest sends spool messages of at most 1 MiB; what is far beyond is no ingest.
 const MESSAGE_MAX: usize = 16 << 20;
 
@@ -138,10 +138,10 @@ impl Service {
     }
 
     async fn put_show(&self, show: pb::Show) -> Result<pb::Show, Fault> {
-        let bad = |message| Err(Fault::new(Code::BadMessage, message));
+        let bad = |message: &str| Err(Fault::new(Code::BadMessage, message));
         let id = show_id(&show.id)?;
         if show.title.chars().count() > TITLE_MAX || show.title.contains('\0') {
-            return bad("title is at most 200 characters");
+            return bad(&format!("title is at most {TITLE_MAX} characters"));
         }
         if show.grace_s.is_some_and(|grace| grace > GRACE_MAX_S) {
             return bad("grace_s is 0 to 1800");

@@ -28,7 +28,7 @@ pub struct Config {
     #[arg(long, env = "AIRCHECK_GRACE", value_parser = args::duration, default_value = "30s")]
     pub grace: Duration,
 
-    /// Largest WebSocket message, at most 3MiB
+    /// Largest WebSocket message, at most 1MiB
     #[arg(long, env = "AIRCHECK_MAX_MESSAGE", value_parser = args::size, default_value = "1MiB")]
     pub max_message: u64,
 

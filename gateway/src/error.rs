@@ -3,12 +3,13 @@
 //! Owns faults of the whole service; must never describe one client's fault, which is a `Fault`.
 
 use crate::auth::KeyError;
+use aircheck_core::wire::MAX_FRAME;
 use aircheck_runtime::grpc::ChannelError;
 use std::time::Duration;
 use thiserror::Error;
 
-/// Largest `--max-message`, in bytes: a chunk has to fit into one gRPC message of 4 MiB.
-pub(crate) const MAX_MESSAGE_LIMIT: u64 = 3 << 20;
+/// Largest `--max-message`, in bytes: an ingest takes no larger chunk.
+pub(crate) const MAX_MESSAGE_LIMIT: u64 = MAX_FRAME as u64;
 
 /// Longest grace of any show, in seconds, as the contract has it.
 pub(crate) const GRACE_MAX_S: u64 = 1800;
@@ -20,7 +21,7 @@ pub enum Error {
     #[error("at least one ingest is needed")]
     NoIngest,
     /// A limit that the ingest could not take.
-    #[error("max_message is {0} bytes; at most {MAX_MESSAGE_LIMIT} can be forwarded")]
+    #[error("max_message is {0} bytes; an ingest takes at most {MAX_MESSAGE_LIMIT}")]
     MaxMessage(u64),
     /// A grace that no ingest accepts.
     #[error("grace is {0:?}; at most {GRACE_MAX_S} s are possible")]

@@ -12,6 +12,8 @@ pub const TAKE_ID_MAX: usize = 64;
 pub const MIME_MAX: usize = 128;
 /// Longest label of a marker, in characters.
 pub const LABEL_MAX: usize = 256;
+/// Longest title of a show, in characters.
+pub const TITLE_MAX: usize = 200;
 /// Largest chunk, in bytes.
 pub const MAX_FRAME: usize = 1 << 20;
 /// Largest text message, in bytes.

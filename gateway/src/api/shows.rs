@@ -4,15 +4,16 @@
 
 use super::request::{Caller, JsonBody, ShowPath};
 use crate::{app::App, error::GRACE_MAX_S, refusal::Refusal};
-use aircheck_core::{code::Code, recording::Marker, wire::check_marker};
+use aircheck_core::{
+    code::Code,
+    recording::Marker,
+    wire::{TITLE_MAX, check_marker},
+};
 use aircheck_proto::{archiver, ingest};
 use axum::{Extension, Json, extract::State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-/// Longest title, in characters.
-const TITLE_MAX: usize = 256;
 
 /// A show in the contract's words.
 #[derive(Debug, Serialize)]
