@@ -50,6 +50,8 @@ pub(crate) enum Command {
     S3Dev(cmd::s3_dev::S3Dev),
     /// Broadcast a file like a browser and print its recording as JSON
     Push(Box<cmd::push::Push>),
+    /// Measure how many broadcasters an installation carries
+    Bench(Box<cmd::bench::Bench>),
     /// List, show and download recordings
     Recordings(cmd::recordings::Recordings),
     /// Bring the database's schema up to date; safe to repeat
@@ -70,6 +72,7 @@ impl Command {
             | Self::Archiver(_)
             | Self::S3Dev(_) => true,
             Self::Push(_)
+            | Self::Bench(_)
             | Self::Recordings(_)
             | Self::Migrate(_)
             | Self::Doctor(_)
@@ -127,6 +130,8 @@ mod tests {
             "aircheck archiver --listen 0.0.0.0:7002 --database-url sqlite://x --s3-endpoint http://s3 --s3-bucket b",
             "aircheck s3-dev --listen 127.0.0.1:9000 --data-dir d --bucket b",
             "aircheck push f --show 7 --to ws://127.0.0.1:8080 --speed 0 --drop-every 10s --chunk-ms 100 --force",
+            "aircheck bench --broadcasters 1000 --duration 30s --bitrate 128k --chunk 250ms --json",
+            "aircheck bench --to wss://h --pid 7 --ca-file ca.pem",
             "aircheck recordings list --show 7 --status archived --limit 5 --json",
             "aircheck recordings show 01JD",
             "aircheck recordings download 01JD -o f --resume --to http://h:1",

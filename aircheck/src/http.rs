@@ -2,8 +2,13 @@
 //!
 //! Owns connecting and what an error answer says. Must never follow a redirect by itself.
 
+use crate::tls::Trust;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
+use http::{
+    HeaderValue, Request, Response, StatusCode, Uri, header,
+    header::InvalidHeaderValue,
+    uri::{Authority, PathAndQuery},
+};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -11,10 +16,9 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 use thiserror::Error;
 
 /// Longest wait for the head of an answer.
@@ -61,34 +65,51 @@ pub(crate) enum HttpError {
 
 /// The client; connections are kept.
 #[derive(Clone, Debug)]
-pub(crate) struct Http(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub(crate) struct Http {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    bearer: Option<Bearer>,
+}
+
+/// Who we are, and to whom alone it is said: a store that a download is redirected to is a stranger.
+#[derive(Clone, Debug)]
+struct Bearer {
+    to: Option<Authority>,
+    value: HeaderValue,
+}
 
 impl Http {
     /// Certificates are checked against those of the machine; where it has none, https:// fails.
     pub(crate) fn new() -> Self {
-        let ring = || Arc::new(rustls::crypto::ring::default_provider());
-        let builder = HttpsConnectorBuilder::new();
-        let builder = match builder.with_provider_and_native_roots(ring()) {
-            Ok(builder) => builder,
-            Err(error) => {
-                tracing::debug!(%error, "no certificates on this machine");
-                let config = ClientConfig::builder_with_provider(ring())
-                    .with_safe_default_protocol_versions()
-                    .expect("ring speaks the default versions of TLS")
-                    .with_root_certificates(RootCertStore::empty())
-                    .with_no_client_auth();
-                HttpsConnectorBuilder::new().with_tls_config(config)
-            }
-        };
+        Self::with(&Trust::of_machine())
+    }
+
+    /// Certificates are checked against `trust`.
+    pub(crate) fn with(trust: &Trust) -> Self {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let https = builder
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(trust.config())
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
-        Self(Client::builder(TokioExecutor::new()).build(https))
+        Self {
+            client: Client::builder(TokioExecutor::new()).build(https),
+            bearer: None,
+        }
+    }
+
+    /// Says who we are with every request to the host of `url` from now on, and to nobody else.
+    pub(crate) fn with_bearer(self, url: &Uri, value: HeaderValue) -> Self {
+        let bearer = Bearer {
+            to: url.authority().cloned(),
+            value,
+        };
+        Self {
+            bearer: Some(bearer),
+            ..self
+        }
     }
 
     /// Asks, and gives the answer whatever its status, its body unread.
@@ -108,7 +129,13 @@ impl Http {
         if let Some(range) = range {
             request.headers_mut().insert(header::RANGE, range);
         }
-        let answer = tokio::time::timeout(ANSWER_DEADLINE, self.0.request(request)).await;
+        if let Some(Bearer { to, value }) = &self.bearer
+            && to.as_ref() == url.authority()
+        {
+            let name = header::AUTHORIZATION;
+            request.headers_mut().insert(name, value.clone());
+        }
+        let answer = tokio::time::timeout(ANSWER_DEADLINE, self.client.request(request)).await;
         answer
             .map_err(|_| HttpError::Timeout(url.clone()))?
             .map_err(|source| HttpError::Unreachable {
@@ -128,6 +155,16 @@ impl Http {
         }
         Ok(serde_json::from_slice(&read(answer).await?)?)
     }
+}
+
+/// The header that carries a token.
+///
+/// # Errors
+/// If it holds what no header can hold.
+pub(crate) fn bearer(token: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// What an error answer says: `error.message` of our own API, or the beginning of its text.

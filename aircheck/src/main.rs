@@ -2,6 +2,7 @@
 //!
 //! Owns the runtime and the exit code; must never hold logic of a subcommand.
 
+mod bench;
 mod broadcast;
 mod cli;
 mod cmd;
@@ -9,6 +10,7 @@ mod http;
 mod lock;
 mod output;
 mod s3;
+mod tls;
 
 use clap::Parser as _;
 use std::process::ExitCode;

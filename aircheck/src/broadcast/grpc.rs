@@ -4,11 +4,11 @@
 //! takes to send them.
 
 use super::{
-    cut::Cuttable,
     line::{
-        CONNECT_TIMEOUT, Credentials, Heard, Hello, IN, Line, Loss, OUT, Ready, Say, Settled,
-        TargetError,
+        CONNECT_TIMEOUT, Credentials, Heard, Hello, IN, Line, Loss, OUT, Reach, Ready, Say,
+        Settled, TargetError,
     },
+    route::Route,
 };
 use aircheck_core::wire::{Previous, Take};
 use aircheck_proto::{
@@ -21,8 +21,8 @@ use aircheck_proto::{
 };
 use futures::{StreamExt as _, stream};
 use hyper_util::rt::TokioIo;
-use std::{io, time::Duration};
-use tokio::{net::TcpStream, sync::mpsc, time::timeout};
+use std::time::Duration;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{
@@ -39,29 +39,37 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(crate) struct Dialer {
     endpoint: Endpoint,
+    route: Route,
     show: String,
     user: String,
 }
 
 impl Dialer {
-    pub(super) fn new(target: &str, credentials: Credentials) -> Result<Self, TargetError> {
-        let malformed = || TargetError::Malformed(target.to_owned());
-        let endpoint = Endpoint::from_shared(target.to_owned()).map_err(|_| malformed())?;
-        if endpoint.uri().host().is_none_or(str::is_empty) {
-            return Err(malformed());
-        }
+    pub(super) fn new(
+        target: &str,
+        credentials: Credentials,
+        reach: &Reach,
+    ) -> Result<Self, TargetError> {
+        let malformed = |_| TargetError::Malformed(target.to_owned());
+        let endpoint = Endpoint::from_shared(target.to_owned()).map_err(malformed)?;
+        let route = Route::new(endpoint.uri(), &reach.trust, "h2")?;
         let endpoint = endpoint
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
         Ok(Self {
             endpoint,
+            route,
             show: credentials.show,
             user: credentials.user,
         })
     }
 
     async fn connect(&self, cut: CancellationToken) -> Result<IngestServiceClient<Channel>, Loss> {
-        let connector = tower::service_fn(move |uri: Uri| open(uri, cut.clone()));
+        let route = self.route.clone();
+        let connector = tower::service_fn(move |_: Uri| {
+            let (route, cut) = (route.clone(), cut.clone());
+            async move { route.open(cut).await.map(TokioIo::new) }
+        });
         let connecting = timeout(
             CONNECT_TIMEOUT,
             self.endpoint.connect_with_connector(connector),
@@ -130,13 +138,6 @@ impl Dialer {
             Some(SessionState::Archived) | None => Settled::Known("archived"),
         })
     }
-}
-
-async fn open(uri: Uri, cut: CancellationToken) -> io::Result<TokioIo<Cuttable>> {
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await?;
-    stream.set_nodelay(true)?;
-    Ok(TokioIo::new(Cuttable::new(stream, cut)))
 }
 
 fn request(request: Request) -> PublishRequest {

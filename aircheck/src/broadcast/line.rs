@@ -3,13 +3,17 @@
 //! Owns the words shared by both transports; must never decide when to connect again.
 
 use super::{grpc, ws};
+use crate::{
+    http::Http,
+    tls::{CaError, Trust},
+};
 use aircheck_core::{
     code::Code,
     recording::Recording,
     wire::{Previous, Take},
 };
 use aircheck_proto::Fault;
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -25,17 +29,17 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// How a connection begins.
 #[derive(Clone, Debug)]
-pub(super) struct Hello {
+pub(crate) struct Hello {
     /// The session we believe in.
-    pub(super) session: Option<String>,
-    pub(super) take: Take,
+    pub(crate) session: Option<String>,
+    pub(crate) take: Take,
     /// Take over from another broadcaster.
-    pub(super) force: bool,
+    pub(crate) force: bool,
 }
 
 /// What we say.
 #[derive(Debug)]
-pub(super) enum Say {
+pub(crate) enum Say {
     Take(Take),
     Chunk { offset: u64, data: bytes::Bytes },
     Stop,
@@ -43,7 +47,7 @@ pub(super) enum Say {
 
 /// What the server agrees to.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(crate) struct Ready {
     pub(super) session: String,
     pub(super) take: String,
     /// Send from here on.
@@ -55,7 +59,7 @@ pub(super) struct Ready {
 
 /// What the server says.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(crate) enum Heard {
     Ready(Ready),
     Ack {
         take: String,
@@ -93,7 +97,7 @@ impl Loss {
         clippy::needless_pass_by_value,
         reason = "it is what `map_err` hands over"
     )]
-    pub(super) fn retry(why: impl ToString) -> Self {
+    pub(crate) fn retry(why: impl ToString) -> Self {
         Self::Retry {
             why: why.to_string(),
             after: None,
@@ -129,10 +133,10 @@ impl From<Fault> for Loss {
 
 /// A connection. Dropping it is a drop, as the server sees it.
 #[derive(Debug)]
-pub(super) struct Line {
-    pub(super) say: mpsc::Sender<Say>,
+pub(crate) struct Line {
+    pub(crate) say: mpsc::Sender<Say>,
     /// Ends after the first `Err`.
-    pub(super) heard: mpsc::Receiver<Result<Heard, Loss>>,
+    pub(crate) heard: mpsc::Receiver<Result<Heard, Loss>>,
     /// Resets the TCP connection.
     pub(super) cut: CancellationToken,
     pub(super) pump: AbortOnDropHandle<()>,
@@ -140,7 +144,7 @@ pub(super) struct Line {
 
 impl Line {
     /// Leaves in good order.
-    pub(super) async fn leave(self) {
+    pub(crate) async fn leave(self) {
         let Self {
             say, heard, pump, ..
         } = self;
@@ -177,14 +181,35 @@ pub(crate) enum Dialer {
 #[derive(Debug, Error)]
 pub(crate) enum TargetError {
     /// Not understood.
-    #[error("{0} is neither ws://host:port of a gateway nor http://host:port of an ingest")]
+    #[error(
+        "{0} is neither ws://host:port or wss:// of a gateway nor http://host:port or https:// of an \
+         ingest"
+    )]
     Malformed(String),
-    /// Needs TLS.
-    #[error("{0}: TLS is not supported here; use ws:// or http:// inside your network")]
-    Tls(String),
     /// A header can't hold the token.
     #[error("the token holds characters that no header can hold")]
     Token,
+}
+
+/// What every connection of this process shares: whom it believes, and a client for HTTP.
+#[derive(Clone, Debug)]
+pub(crate) struct Reach {
+    pub(super) trust: Trust,
+    pub(super) http: Http,
+}
+
+impl Reach {
+    /// Believes the authorities of this machine and those in `ca_file`.
+    ///
+    /// # Errors
+    /// If the file is of no use.
+    pub(crate) fn new(ca_file: Option<&Path>) -> Result<Self, CaError> {
+        let trust = Trust::with_file(ca_file)?;
+        Ok(Self {
+            http: Http::with(&trust),
+            trust,
+        })
+    }
 }
 
 /// Who broadcasts what.
@@ -203,11 +228,16 @@ impl Dialer {
     ///
     /// # Errors
     /// If it is no address that can be used.
-    pub(crate) fn new(target: &str, credentials: Credentials) -> Result<Self, TargetError> {
+    pub(crate) fn new(
+        target: &str,
+        credentials: Credentials,
+        reach: &Reach,
+    ) -> Result<Self, TargetError> {
+        // As some write it.
+        let target = &target.replacen("grpc", "http", usize::from(target.starts_with("grpc")));
         match target.split_once("://").map(|(scheme, _)| scheme) {
-            Some("ws") => ws::Dialer::new(target, credentials).map(Self::Ws),
-            Some("http") => grpc::Dialer::new(target, credentials).map(Self::Grpc),
-            Some("wss" | "https") => Err(TargetError::Tls(target.to_owned())),
+            Some("ws" | "wss") => ws::Dialer::new(target, credentials, reach).map(Self::Ws),
+            Some("http" | "https") => grpc::Dialer::new(target, credentials, reach).map(Self::Grpc),
             _ => Err(TargetError::Malformed(target.to_owned())),
         }
     }
@@ -216,7 +246,7 @@ impl Dialer {
     ///
     /// # Errors
     /// If there is no connection.
-    pub(super) async fn dial(&self, hello: Hello) -> Result<Line, Loss> {
+    pub(crate) async fn dial(&self, hello: Hello) -> Result<Line, Loss> {
         match self {
             Self::Ws(dialer) => dialer.dial(hello).await,
             Self::Grpc(dialer) => dialer.dial(hello).await,
@@ -270,19 +300,22 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_gateways_or_ingests_without_tls() {
+    fn targets_are_gateways_or_ingests_with_or_without_tls() {
+        let reach = Reach::new(None).expect("no file");
         let to = |target| {
             let show = Credentials {
                 show: "7".into(),
                 user: "u".into(),
                 token: None,
             };
-            Dialer::new(target, show)
+            Dialer::new(target, show, &reach)
         };
         assert!(matches!(to("ws://127.0.0.1:8080"), Ok(Dialer::Ws(_))));
         assert!(matches!(to("ws://localhost/radio/"), Ok(Dialer::Ws(_))));
         assert!(matches!(to("http://127.0.0.1:7001"), Ok(Dialer::Grpc(_))));
-        assert!(matches!(to("wss://h"), Err(TargetError::Tls(_))));
+        assert!(matches!(to("wss://h/radio"), Ok(Dialer::Ws(_))));
+        assert!(matches!(to("https://[::1]:7001"), Ok(Dialer::Grpc(_))));
+        assert!(matches!(to("grpcs://h"), Ok(Dialer::Grpc(_))));
         for bad in ["", "h:1", "ftp://h", "ws://", "http://"] {
             assert!(matches!(to(bad), Err(TargetError::Malformed(_))), "{bad}");
         }

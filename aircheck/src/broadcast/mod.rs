@@ -13,9 +13,10 @@ mod line;
 mod outcome;
 mod plan;
 mod recorder;
+mod route;
 mod ws;
 
 pub(crate) use driver::Driver;
-pub(crate) use line::{Credentials, Dialer};
+pub(crate) use line::{Credentials, Dialer, Heard, Hello, Line, Loss, Reach, Say, TargetError};
 pub(crate) use outcome::{Outcome, Phase, Tally, Wishes};
 pub(crate) use recorder::{Pace, Recorder};

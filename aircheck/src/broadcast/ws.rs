@@ -4,13 +4,13 @@
 //! it takes to send them.
 
 use super::{
-    cut::Cuttable,
     line::{
-        CONNECT_TIMEOUT, Credentials, Heard, Hello, IN, Line, Loss, OUT, Ready, Say, Settled,
-        TargetError,
+        CONNECT_TIMEOUT, Credentials, Heard, Hello, IN, Line, Loss, OUT, Reach, Ready, Say,
+        Settled, TargetError,
     },
+    route::{Route, Stream},
 };
-use crate::http::{Http, HttpError, escaped, join};
+use crate::http::{Http, HttpError, bearer, escaped, join};
 use aircheck_core::{
     code::Code,
     recording::Recording,
@@ -22,7 +22,6 @@ use http::{HeaderValue, StatusCode, Uri, header};
 use serde_json::Value;
 use std::time::Duration;
 use tokio::{
-    net::TcpStream,
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
@@ -46,50 +45,41 @@ const WRITE_BUFFER_MAX: usize = 4 << 20;
 /// A gateway and who we are to it.
 #[derive(Debug)]
 pub(crate) struct Dialer {
-    /// With http:// for ws://, for its API.
+    /// With http for ws, for its API.
     base: String,
-    /// host:port.
-    address: String,
+    route: Route,
     show: String,
     bearer: Option<HeaderValue>,
     http: Http,
 }
 
 impl Dialer {
-    pub(super) fn new(target: &str, credentials: Credentials) -> Result<Self, TargetError> {
-        let malformed = || TargetError::Malformed(target.to_owned());
-        let base = target.replacen("ws://", "http://", 1);
-        let url: Uri = base.parse().map_err(|_| malformed())?;
-        let host = url
-            .host()
-            .filter(|host| !host.is_empty())
-            .ok_or_else(malformed)?;
-        let address = format!("{host}:{}", url.port_u16().unwrap_or(80));
-        let bearer = credentials.token.map(|token| {
-            let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;
-            value.set_sensitive(true);
-            Ok::<_, header::InvalidHeaderValue>(value)
-        });
+    pub(super) fn new(
+        target: &str,
+        credentials: Credentials,
+        reach: &Reach,
+    ) -> Result<Self, TargetError> {
+        let base = target.replacen("ws", "http", 1);
+        let malformed = |_| TargetError::Malformed(target.to_owned());
+        let url: Uri = base.parse().map_err(malformed)?;
+        let bearer = credentials.token.as_deref().map(bearer).transpose();
+        let bearer = bearer.map_err(|_| TargetError::Token)?;
+        let http = reach.http.clone();
         Ok(Self {
+            route: Route::new(&url, &reach.trust, "http/1.1")?,
             base,
-            address,
             show: credentials.show,
-            bearer: bearer.transpose().map_err(|_| TargetError::Token)?,
-            http: Http::new(),
+            http: match &bearer {
+                Some(bearer) => http.with_bearer(&url, bearer.clone()),
+                None => http,
+            },
+            bearer,
         })
     }
 
     pub(super) async fn dial(&self, hello: Hello) -> Result<Line, Loss> {
         let cut = CancellationToken::new();
-        let connecting = timeout(CONNECT_TIMEOUT, async {
-            let stream = TcpStream::connect(&self.address).await?;
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        });
-        let stream: Result<TcpStream, std::io::Error> = connecting
-            .await
-            .map_err(|_| Loss::retry("no connection in time"))?;
-        let stream = Cuttable::new(stream.map_err(Loss::retry)?, cut.clone());
+        let stream = self.route.open_in_time(cut.clone()).await?;
         let mut socket = self.upgrade(stream, hello.force).await?;
         let first = FromClient::Hello {
             session: hello.session,
@@ -114,16 +104,12 @@ impl Dialer {
         })
     }
 
-    async fn upgrade(
-        &self,
-        stream: Cuttable,
-        force: bool,
-    ) -> Result<WebSocketStream<Cuttable>, Loss> {
+    async fn upgrade(&self, stream: Stream, force: bool) -> Result<WebSocketStream<Stream>, Loss> {
         let force = if force { "&force=true" } else { "" };
         let path = format!("/ws/stream?show_id={}{force}", escaped(&self.show));
         let url = join(&self.base, &path).map_err(Loss::retry)?.to_string();
         let mut request = url
-            .replacen("http://", "ws://", 1)
+            .replacen("http", "ws", 1)
             .into_client_request()
             .map_err(Loss::retry)?;
         let headers = request.headers_mut();
@@ -198,7 +184,7 @@ fn text(message: &FromClient) -> Message {
     Message::text(json)
 }
 
-async fn send(socket: &mut WebSocketStream<Cuttable>, message: Message) -> Result<(), Loss> {
+async fn send(socket: &mut WebSocketStream<Stream>, message: Message) -> Result<(), Loss> {
     match timeout(SEND_TIMEOUT, socket.send(message)).await {
         Ok(sent) => sent.map_err(Loss::retry),
         Err(_) => Err(Loss::retry("the server takes no bytes")),
@@ -207,7 +193,7 @@ async fn send(socket: &mut WebSocketStream<Cuttable>, message: Message) -> Resul
 
 /// Carries words both ways. `None`: we left.
 async fn pump(
-    socket: &mut WebSocketStream<Cuttable>,
+    socket: &mut WebSocketStream<Stream>,
     mut queue: mpsc::Receiver<Say>,
     ear: &mpsc::Sender<Result<Heard, Loss>>,
 ) -> Option<Loss> {

@@ -3,6 +3,7 @@
 //! Owns which one runs; must never know how.
 
 pub(crate) mod archiver;
+pub(crate) mod bench;
 pub(crate) mod doctor;
 pub(crate) mod gateway;
 pub(crate) mod healthcheck;
@@ -40,6 +41,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Archiver(archiver) => archiver::run(*archiver).await,
         Command::S3Dev(s3_dev) => s3_dev::run(s3_dev).await,
         Command::Push(push) => push::run(*push).await,
+        Command::Bench(bench) => bench::run(*bench).await,
         Command::Recordings(recordings) => recordings::run(recordings).await,
         Command::Migrate(migrate) => migrate::run(migrate).await,
         Command::Doctor(doctor) => doctor::run(*doctor).await,

@@ -3,7 +3,9 @@
 //! Owns flags, progress and exit code; the broadcast itself is the broadcaster's.
 
 use crate::{
-    broadcast::{Credentials, Dialer, Driver, Outcome, Pace, Phase, Recorder, Tally, Wishes},
+    broadcast::{
+        Credentials, Dialer, Driver, Outcome, Pace, Phase, Reach, Recorder, Tally, Wishes,
+    },
     output,
 };
 use aircheck_core::{
@@ -33,14 +35,15 @@ recording failed, 1 any other error.
 Examples:
   aircheck push show.webm --show 7
   aircheck push show.webm --show 7 --speed 0 --drop-every 10s
-  aircheck push show.webm --show 7 --to http://ingest-0:7001 --user studio")]
+  aircheck push show.webm --show 7 --to http://ingest-0:7001 --user studio
+  aircheck push show.webm --show 7 --to wss://radio.example --token eyJ... --ca-file ca.pem")]
 pub(crate) struct Push {
     /// WebM, fragmented MP4 or Ogg, as browsers record it
     file: PathBuf,
     /// The show
     #[arg(long, env = "AIRCHECK_SHOW")]
     show: ShowId,
-    /// ws://host:port of a gateway, or http://host:port of an ingest
+    /// ws://host:port or wss:// of a gateway, http://host:port or https:// of an ingest
     #[arg(long, env = "AIRCHECK_TO", default_value = "ws://127.0.0.1:8080")]
     to: String,
     /// Times real time; 0: as fast as possible
@@ -71,6 +74,9 @@ pub(crate) struct Push {
     /// Token for a gateway that asks for one
     #[arg(long, env = "AIRCHECK_TOKEN", hide_env_values = true)]
     token: Option<aircheck_archiver::Secret>,
+    /// PEM certificates to believe beside those of this machine, for wss:// and https://
+    #[arg(long, env = "AIRCHECK_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// Give up after so long without the server
     #[arg(long, env = "AIRCHECK_RETRY_FOR", value_parser = args::duration, default_value = "5m")]
     retry_for: Duration,
@@ -102,7 +108,7 @@ pub(crate) async fn run(push: Push) -> anyhow::Result<ExitCode> {
         user: push.user,
         token: push.token.map(|token| token.expose().to_owned()),
     };
-    let dialer = Dialer::new(&push.to, credentials)?;
+    let dialer = Dialer::new(&push.to, credentials, &Reach::new(push.ca_file.as_deref())?)?;
     let pace = Pace {
         speed: push.speed,
         bytes_per_s: push.bitrate,

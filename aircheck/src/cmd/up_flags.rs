@@ -51,6 +51,37 @@ pub(crate) struct Up {
     /// everything
     #[arg(long, env = "AIRCHECK_AUTH_KEY_FILE", value_name = "FILE")]
     auth_key_file: Option<PathBuf>,
+    /// The `iss` that tokens must have
+    #[arg(
+        long,
+        env = "AIRCHECK_AUTH_ISSUER",
+        value_name = "NAME",
+        requires = "auth_key_file"
+    )]
+    auth_issuer: Option<String>,
+    /// The `aud` that tokens must have; without it, a token that has one is for somebody else
+    #[arg(
+        long,
+        env = "AIRCHECK_AUTH_AUDIENCE",
+        value_name = "NAME",
+        requires = "auth_key_file"
+    )]
+    auth_audience: Option<String>,
+    /// Largest WebSocket message, at most 1MiB
+    #[arg(long, env = "AIRCHECK_MAX_MESSAGE", value_parser = args::size, default_value = "1MiB")]
+    max_message: u64,
+    /// Silence after which a broadcaster is pinged
+    #[arg(long, env = "AIRCHECK_PING_INTERVAL", value_parser = args::duration, default_value = "10s")]
+    ping_interval: Duration,
+    /// Silence after which a broadcaster is dropped, which begins grace
+    #[arg(long, env = "AIRCHECK_IDLE_TIMEOUT", value_parser = args::duration, default_value = "30s")]
+    idle_timeout: Duration,
+    /// Time for the first message of an aircheck.v1 connection
+    #[arg(long, env = "AIRCHECK_HELLO_TIMEOUT", value_parser = args::duration, default_value = "10s")]
+    hello_timeout: Duration,
+    /// Broadcasters at a time; other HTTP connections may be twice as many
+    #[arg(long, env = "AIRCHECK_MAX_CONNECTIONS", default_value_t = 10_000)]
+    max_connections: usize,
     #[command(flatten)]
     options: aircheck_ingest::Options,
     #[command(flatten)]
@@ -179,7 +210,15 @@ impl Up {
             grace: self.options.grace,
             allowed_origins: self.allowed_origins.clone(),
             auth_key_file: self.auth_key_file.clone(),
-            ..aircheck_gateway::Config::new(vec![ingest.to_owned()], archiver.to_owned())
+            auth_issuer: self.auth_issuer.clone(),
+            auth_audience: self.auth_audience.clone(),
+            max_message: self.max_message,
+            ping_interval: self.ping_interval,
+            idle_timeout: self.idle_timeout,
+            hello_timeout: self.hello_timeout,
+            max_connections: self.max_connections,
+            ingest: vec![ingest.to_owned()],
+            archiver: archiver.to_owned(),
         }
     }
 
@@ -310,6 +349,38 @@ mod tests {
             up.ingest("http://i", "http://a").options.grace,
             Duration::from_secs(5)
         );
+    }
+
+    #[test]
+    fn what_the_gateway_takes_reaches_it() {
+        let up = parse(&[
+            "--auth-key-file",
+            "key",
+            "--auth-issuer",
+            "me",
+            "--auth-audience",
+            "us",
+            "--hello-timeout",
+            "1s",
+            "--ping-interval",
+            "2s",
+            "--idle-timeout",
+            "3s",
+            "--max-connections",
+            "4",
+            "--max-message",
+            "5KiB",
+        ]);
+        let config = up.gateway("http://i", "http://a");
+        assert_eq!(config.auth_issuer.as_deref(), Some("me"));
+        assert_eq!(config.auth_audience.as_deref(), Some("us"));
+        let seconds = [
+            config.hello_timeout,
+            config.ping_interval,
+            config.idle_timeout,
+        ];
+        assert_eq!(seconds.map(|time| time.as_secs()), [1, 2, 3]);
+        assert_eq!((config.max_connections, config.max_message), (4, 5 << 10));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The broadcaster against a server that follows a script.
 
 use super::*;
-use crate::broadcast::{Credentials, Pace, line::TargetError};
+use crate::broadcast::{Credentials, Pace, Reach, line::TargetError};
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use std::{future::Future, net::SocketAddr};
@@ -115,7 +115,8 @@ fn dialer(address: SocketAddr) -> Result<Dialer, TargetError> {
         user: "u".into(),
         token: None,
     };
-    Dialer::new(&format!("ws://{address}"), show)
+    let reach = Reach::new(None).expect("no file");
+    Dialer::new(&format!("ws://{address}"), show, &reach)
 }
 
 /// Broadcasts the file to a server that follows the script.

@@ -4,7 +4,7 @@
 
 mod download;
 mod partial;
-mod verify;
+pub(super) mod verify;
 
 use crate::{
     http::{Http, escaped, join},

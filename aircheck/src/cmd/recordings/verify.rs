@@ -21,7 +21,11 @@ const PIECE_DEADLINE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// If the archive can't be read.
-pub(super) async fn run(http: &Http, to: &str, recording: &Recording) -> anyhow::Result<Value> {
+pub(in crate::cmd) async fn run(
+    http: &Http,
+    to: &str,
+    recording: &Recording,
+) -> anyhow::Result<Value> {
     if recording.object_key.is_none() {
         return Ok(verdict(recording, None));
     }

@@ -1,0 +1,5 @@
+//! Commands against a server, each from outside: what they do to it, and what they say.
+
+mod bench;
+mod support;
+mod tls;
