@@ -24,6 +24,7 @@ use aircheck_proto::{
     Fault,
     archiver::{self as pb, archiver_service_server::ArchiverService},
 };
+use aircheck_runtime::failpoint::Failpoint;
 use aircheck_runtime::grpc;
 use futures::stream::BoxStream;
 use std::{
@@ -175,6 +176,7 @@ impl Service {
         let manifest = convert::manifest(message)?;
         let Ready { db, jobs } = self.ready()?;
         let row = db.advance(&manifest).await?;
+        Failpoint::RowBegun.pass();
         let url = message.map_or("", |message| &message.ingest_url);
         let is_live = row.status == RecordingStatus::Recording.as_str();
         let archived = match ingest(url) {

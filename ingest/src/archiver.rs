@@ -10,6 +10,7 @@ use aircheck_proto::archiver::{
     Recording, SessionManifest, archiver_service_client::ArchiverServiceClient,
 };
 use aircheck_runtime::backoff::Backoff;
+use aircheck_runtime::failpoint::Failpoint;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::{
@@ -203,6 +204,7 @@ impl Archiver {
         let request = FinalizeRequest {
             manifest: Some(self.manifest(manifest)?),
         };
+        Failpoint::FinalizeSent.pass();
         let answer = tokio::time::timeout(SILENCE, client.finalize(request));
         let mut progress = answer.await.map_err(|_| Attempt::Silence)??.into_inner();
         loop {
@@ -211,6 +213,7 @@ impl Archiver {
                 return Err(Attempt::Unfinished);
             };
             if let Some(recording) = step.recording {
+                Failpoint::FinalizeAnswered.pass();
                 return Ok(recording);
             }
             let (bytes, archived) = (step.bytes, step.archived);

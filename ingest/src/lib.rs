@@ -18,6 +18,7 @@ pub use sink::{LiveSink, LiveSinkError, LiveSinkParser};
 
 use aircheck_proto::ingest::ingest_service_server::IngestServiceServer;
 use aircheck_runtime::{
+    failpoint::Failpoint,
     grpc::{self, ChannelError},
     health::Health,
     shutdown::Shutdown,
@@ -86,6 +87,7 @@ pub async fn serve(
     let stop = Shutdown::new();
     let registry = Registry::new(spool.clone(), config.options, archiver, stop.clone());
     registry.recover(recovered);
+    Failpoint::RecoveryDone.pass();
     let service = server::Service {
         registry: registry.clone(),
         health: health.clone(),

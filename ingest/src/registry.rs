@@ -19,6 +19,7 @@ use aircheck_core::{
     spool::{GapPolicy, Manifest},
 };
 use aircheck_proto::{Fault, ingest};
+use aircheck_runtime::failpoint::Failpoint;
 use aircheck_runtime::shutdown::Shutdown;
 use std::{
     collections::{HashMap, VecDeque},
@@ -131,6 +132,7 @@ impl Registry {
         manifest.title.clone_from(&settings.title);
         manifest.gap_policy = settings.gap_policy;
         let session = Session::open(manifest, self.options.limits(), now);
+        Failpoint::SessionOpened.pass();
         tracing::info!(%show_id, session_id = %id, "session opened");
         Ok(self.start(session, self.spool.session(id), id, show_id.clone()))
     }

@@ -5,6 +5,7 @@
 pub mod args;
 pub mod backoff;
 pub mod clock;
+pub mod failpoint;
 pub mod grpc;
 pub mod health;
 pub mod ops;

@@ -19,6 +19,7 @@ use crate::{
     store::Crc64,
 };
 use aircheck_core::spool::Manifest;
+use aircheck_runtime::failpoint::Failpoint;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
@@ -106,7 +107,10 @@ impl Follower {
                 })
                 .await?;
             match claimed {
-                Claimed::Ours(claim, row) => return Ok(Some((claim, row))),
+                Claimed::Ours(claim, row) => {
+                    Failpoint::LiveClaimed.pass();
+                    return Ok(Some((claim, row)));
+                }
                 Claimed::Final(_) => return Ok(None),
                 Claimed::Theirs => self.stop.sleep(lease / LEASES).await?,
             }
@@ -147,6 +151,7 @@ impl Follower {
             // The lease runs out by itself.
             tracing::warn!(%error, "release the claim");
         }
+        Failpoint::LiveReleased.pass();
         Ended::Over
     }
 

@@ -24,6 +24,7 @@ use crate::{
 };
 use aircheck_core::{recording::Status, spool::Manifest};
 use aircheck_proto::Fault;
+use aircheck_runtime::failpoint::Failpoint;
 use aircheck_runtime::shutdown::Shutdown;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -101,6 +102,7 @@ impl Job {
         let row = stop
             .persist("seal the row", || db.seal(&self.manifest))
             .await?;
+        Failpoint::RowSealed.pass();
         let aim = match self.missing(stop, &row).await? {
             Missing::Nothing => return Ok(row),
             Missing::Everything => Aim::Finalize,
@@ -146,6 +148,7 @@ impl Job {
         row: RecordingRow,
         ahead: Option<Box<Ahead>>,
     ) -> Result<RecordingRow, Halt> {
+        Failpoint::Claimed.pass();
         let stop = Stop::new(self.context.shutdown.clone());
         let renewal = renew(Arc::clone(&self.context), claim.clone(), stop.clone());
         let renewal = AbortOnDropHandle::new(tokio::spawn(renewal));
@@ -186,6 +189,7 @@ impl Job {
         let made = self.objects(shipper, row.objects.0, work, stitcher).await?;
         let manifest_key =
             manifest::write(self, shipper, &row.version, &made.objects, &made.layout).await?;
+        Failpoint::ManifestPut.pass();
         let finish = outcome(session, made, manifest_key);
         let bytes = session.bytes();
         self.listeners.tell(Progress {
@@ -196,6 +200,7 @@ impl Job {
             .persist("close the row", || db.finish(claim, &finish))
             .await?;
         let row = finished.ok_or(Halt::ClaimLost)?;
+        Failpoint::RowFinal.pass();
         metrics::archived(finish.status, self.begun.elapsed());
         Ok(row)
     }

@@ -15,6 +15,7 @@ use crate::{
     keys::{Folder, Label, Place, archive_extension},
     store::{Crc64, ObjectMeta, PartTag, UploadRef},
 };
+use aircheck_runtime::failpoint::Failpoint;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -159,6 +160,7 @@ impl Shipper<'_> {
             .map(|part| async move {
                 let bytes = part.body.len() as u64;
                 let tag = upload.part(begun, part.number, part.body, part.crc).await?;
+                Failpoint::PartSent.pass();
                 Ok::<_, Halt>(tag.map(|tag| sent_part(tag, bytes)))
             })
             .buffer_unordered(AT_ONCE)
@@ -176,6 +178,7 @@ impl Shipper<'_> {
             file.forget_upload();
         }
         self.note(work).await?;
+        Failpoint::PartsNoted.pass();
         Ok(outcome)
     }
 
@@ -198,6 +201,7 @@ impl Shipper<'_> {
                 continue;
             }
             let begun = upload.begin().await?;
+            Failpoint::UploadCreated.pass();
             let entry = work.file(file);
             entry.parts.clear();
             entry.upload_id = Some(begun.id.clone());
@@ -206,6 +210,7 @@ impl Shipper<'_> {
                 // No row names it, so nobody else would ever drop it.
                 upload.abort(&begun).await;
             }
+            Failpoint::UploadNoted.pass();
             return noted.map(|()| begun);
         }
     }

@@ -22,6 +22,7 @@ use crate::{
     keys::{Place, archive_extension},
     store::{Crc64, Extent, PartTag, Precondition},
 };
+use aircheck_runtime::failpoint::Failpoint;
 use std::collections::BTreeMap;
 
 /// Room for what made-up silence may add to the bytes of a session.
@@ -175,12 +176,14 @@ impl<'a> Files<'a> {
         }
         self.work.facts = Some(facts.clone());
         self.plan(&objects).await?;
+        Failpoint::Planned.pass();
         for (index, ending) in sealed.files.into_iter().enumerate() {
             let Some(object) = objects.get_mut(index) else {
                 break;
             };
             if !self.is_made(index, object) {
                 self.file(ending, object).await?;
+                Failpoint::ObjectProved.pass();
                 object.upload_id = None;
                 self.made.insert(index, object.clone());
             }

@@ -13,6 +13,7 @@ use crate::{
     metrics,
     store::{Crc64, Extent, ObjectMeta, ObjectStore, PartTag, Precondition, StoreError, UploadRef},
 };
+use aircheck_runtime::failpoint::Failpoint;
 use bytes::Bytes;
 
 /// What came of sending an object.
@@ -93,10 +94,12 @@ impl Upload<'_> {
         let mut backoff = halt::backoff();
         loop {
             self.stop.check()?;
+            Failpoint::PutSending.pass();
             let reply = self
                 .store
                 .put(self.key, self.meta, body.clone(), precondition)
                 .await;
+            Failpoint::PutAnswered.pass();
             match &reply {
                 Ok(()) => metrics::part_sent(whole.bytes),
                 Err(_) => metrics::part_failed(),
@@ -191,10 +194,12 @@ impl Upload<'_> {
         let mut backoff = halt::backoff();
         let made = loop {
             self.stop.check()?;
+            Failpoint::CompleteSending.pass();
             let reply = self
                 .store
                 .complete(upload, &parts.tags, parts.whole, precondition)
                 .await;
+            Failpoint::CompleteAnswered.pass();
             match self.settle(&reply, parts.whole).await? {
                 Some(made) => break (made, reply.is_ok()),
                 None => self.stop.sleep(backoff.delay()).await?,

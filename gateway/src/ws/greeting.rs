@@ -21,6 +21,7 @@ use aircheck_proto::{
     Fault,
     ingest::{Dialect, publish_response::Response},
 };
+use aircheck_runtime::failpoint::Failpoint;
 use hyper::upgrade::OnUpgrade;
 use std::{pin::pin, sync::Arc};
 use tokio::{
@@ -82,6 +83,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     admitted: &Admitted,
 ) -> Result<(Resumable, Publication), Ending> {
     let (session, take) = hello(app, wire).await?;
+    Failpoint::GatewayHello.pass();
     let mut dialect = Resumable::new(take.id.clone(), app.config.max_message);
     let opening = async {
         let mut open = open(app, admitted, Dialect::Resumable).await;
@@ -98,6 +100,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
             Err(broken) => Ending::of(broken, app.config.max_message),
         }),
     };
+    Failpoint::GatewayPublished.pass();
     dialect.answered(Response::Ready(publication.ready.clone()), &mut wire.outbox);
     Ok((dialect, publication))
 }

@@ -25,6 +25,7 @@ use aircheck_proto::{
     Fault,
     ingest::{Dialect as OpenDialect, Open},
 };
+use aircheck_runtime::failpoint::Failpoint;
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, Uri},
@@ -123,6 +124,7 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, mut request: Request) ->
         },
     };
     let upgrade = hyper::upgrade::on(&mut request);
+    Failpoint::GatewayAccepted.pass();
     match (offer, admission) {
         (Offer::Plain, Ok(admitted)) => match go_live_plain(&app, &admitted).await {
             Ok(publication) => {

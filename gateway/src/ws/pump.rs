@@ -20,6 +20,7 @@ use aircheck_proto::{
     Fault,
     ingest::{PublishRequest, PublishResponse, publish_response::Response},
 };
+use aircheck_runtime::failpoint::Failpoint;
 use metrics::Counter;
 use std::{future::pending, pin::pin, time::Duration};
 use tokio::{
@@ -156,6 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: Dialect> Pump<S, D> {
         let Some(response) = answer.response else {
             return Ok(());
         };
+        Failpoint::GatewayAnswered.pass();
         match self.dialect.answered(response, &mut self.wire.outbox) {
             Course::On => Ok(()),
             Course::Done => Err(Ending::Done),
@@ -172,7 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: Dialect> Pump<S, D> {
         match self.requests.try_send(PublishRequest {
             request: Some(request),
         }) {
-            Ok(()) => {}
+            Ok(()) => Failpoint::GatewayForwarded.pass(),
             Err(TrySendError::Full(request)) => self.uplink = Uplink::Held(request),
             Err(TrySendError::Closed(_)) => self.uplink = Uplink::Closed,
         }

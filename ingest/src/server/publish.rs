@@ -18,6 +18,7 @@ use aircheck_proto::{
     Fault,
     ingest::{self, Dialect, PublishRequest, PublishResponse, publish_request::Request},
 };
+use aircheck_runtime::failpoint::Failpoint;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -47,6 +48,7 @@ pub(super) async fn start(
     let Some(Request::Open(open)) = first.and_then(|first| first.request) else {
         return Err(Fault::new(Code::BadMessage, "the first request must be open").into());
     };
+    Failpoint::PublishOpened.pass();
     let (outbound, answers) = mpsc::channel(OUTBOUND);
     let opened = admit(service, open, outbound).await?;
     service.connections.spawn(read(requests, opened));

@@ -9,6 +9,7 @@ use aircheck_proto::{
     Fault,
     ingest::{ReadSpoolRequest, ReadSpoolResponse},
 };
+use aircheck_runtime::failpoint::Failpoint;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -61,6 +62,7 @@ async fn pump(
             let Some((last, data)) = page.last() else {
                 return;
             };
+            Failpoint::SpoolRead.pass();
             offset = last + data.len() as u64;
             for (offset, data) in page {
                 if !hand(&answers, Ok(ReadSpoolResponse { offset, data })).await {

@@ -27,6 +27,7 @@ use aircheck_proto::{
     Fault,
     ingest::{self, publish_response::Response},
 };
+use aircheck_runtime::failpoint::Failpoint;
 use ending::Ending;
 use std::sync::Arc;
 use tokio::{
@@ -240,6 +241,7 @@ impl Actor {
                     self.say_state();
                 }
                 Output::Finalize => {
+                    Failpoint::SessionSealed.pass();
                     tracing::info!("session sealed");
                     self.live = LiveBranch::new(0);
                     self.sinks = Sinks::default();

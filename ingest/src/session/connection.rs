@@ -9,6 +9,7 @@ use aircheck_proto::{
     Fault,
     ingest::{self, publish_response::Response},
 };
+use aircheck_runtime::failpoint::Failpoint;
 use tokio::{sync::mpsc::error::TrySendError, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -96,6 +97,7 @@ impl Connection {
         };
         if self.try_send(Response::Ack(ack)).is_ok() {
             self.cadence.sent(offset, archived, at);
+            Failpoint::AckSent.pass();
         }
     }
 

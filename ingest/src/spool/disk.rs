@@ -5,6 +5,7 @@
 
 use super::Error;
 use aircheck_core::id::SessionId;
+use aircheck_runtime::failpoint::Failpoint;
 use rustix::fs::{FallocateFlags, fallocate};
 use std::{
     fs::{File, OpenOptions},
@@ -73,6 +74,7 @@ impl Segment {
     /// Writes and syncs. Whatever the error, the segment must not be written or synced again.
     pub(super) fn append(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, position)?;
+        Failpoint::BatchWritten.pass();
         self.file.sync_data()
     }
 }
@@ -103,6 +105,7 @@ pub(super) fn create_segment(
         }
     };
     file.sync_all()?;
+    Failpoint::SegmentCreated.pass();
     sync_dir(dir)?;
     Ok(Segment::new(number, file, path, capacity))
 }
@@ -220,6 +223,7 @@ pub(super) fn remove_files(dir: &Path, paths: &[PathBuf]) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
+    Failpoint::SegmentsRemoved.pass();
     sync_dir(dir)
 }
 

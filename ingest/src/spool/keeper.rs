@@ -14,6 +14,7 @@ use aircheck_core::{
     id::SessionId,
     spool::record::{self, Kind},
 };
+use aircheck_runtime::failpoint::Failpoint;
 use std::{
     collections::HashMap,
     io,
@@ -180,7 +181,10 @@ impl Keeper {
                 false => disk::remove_files(&self.journal, &paths),
             };
             match removed {
-                Ok(()) => session.index().clear(),
+                Ok(()) => {
+                    session.index().clear();
+                    Failpoint::SessionForgotten.pass();
+                }
                 Err(error) => {
                     tracing::warn!(%error, session_id = %session.id, "remove kept files; trying again later");
                     self.unburied.push(session);

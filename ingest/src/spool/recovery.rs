@@ -16,6 +16,7 @@ use aircheck_core::{
         record::{self, ALIGN_BYTES, Kind, NoRecord},
     },
 };
+use aircheck_runtime::failpoint::Failpoint;
 use std::{collections::HashMap, os::unix::fs::FileExt as _, path::Path, sync::Arc};
 
 /// A session found on disk that is not done.
@@ -55,6 +56,7 @@ pub(super) fn recover(journal: &Path) -> Result<Recovery, Error> {
         .into_iter()
         .map(|(session, kept)| (session, Arc::new(kept)))
         .collect();
+    Failpoint::RecoveryBegun.pass();
     let mut reading = Reading::default();
     // What was moved comes from the oldest segments, so it comes first.
     for (_, file) in &kept {

@@ -10,6 +10,7 @@ use super::{
     keeper,
 };
 use aircheck_core::spool::record::{self, Kind};
+use aircheck_runtime::failpoint::Failpoint;
 use std::{
     collections::VecDeque,
     io,
@@ -199,7 +200,11 @@ impl Writer {
             self.write(batch)
         });
         match written {
-            Ok((segment, placed)) => publish(batch, &segment, &placed),
+            Ok((segment, placed)) => {
+                Failpoint::BatchSynced.pass();
+                publish(batch, &segment, &placed);
+                Failpoint::BatchPublished.pass();
+            }
             Err(error) => {
                 tracing::error!(%error, appends = batch.len(), "spool can't write; recordings fail");
                 self.close();

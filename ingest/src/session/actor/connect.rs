@@ -20,6 +20,7 @@ use aircheck_proto::{
     Fault,
     ingest::{self, publish_response::Response},
 };
+use aircheck_runtime::failpoint::Failpoint;
 
 impl Actor {
     /// A broadcaster wants the session.
@@ -50,6 +51,7 @@ impl Actor {
             opening: Opening::at(0),
         };
         self.connection = Some(Connection::new(epoch, sending, outbound, gone));
+        Failpoint::SessionConnected.pass();
         answer(Some(reply), Ok(epoch));
         match take {
             Some(take) if previous.is_some() && take.first > 0 => {
@@ -113,6 +115,7 @@ impl Actor {
 
     /// The broadcaster ends the show.
     pub(super) fn stop_by(&mut self, epoch: Epoch) {
+        Failpoint::StopHeard.pass();
         let held = match self.connection.as_mut().filter(|c| c.epoch == epoch) {
             Some(Connection {
                 sending: Sending::Undecided { opening },

@@ -9,6 +9,7 @@ use aircheck_proto::{
     Fault, archiver,
     ingest::{self, publish_response::Response},
 };
+use aircheck_runtime::failpoint::Failpoint;
 use std::time::Duration;
 
 /// How long a draining session waits for its last bytes to be durable.
@@ -50,6 +51,7 @@ impl Actor {
         let settled = events >= self.persisted || failed.is_some();
         match self.ending {
             Ending::Sealing if settled => {
+                Failpoint::SealDurable.pass();
                 self.ending = Ending::Finalizing;
                 let manifest = self.session.manifest();
                 let bytes = manifest.bytes();
@@ -81,12 +83,14 @@ impl Actor {
         if let Some(connection) = self.connection.take() {
             connection.close();
         }
+        Failpoint::EndSaid.pass();
         self.ending = Ending::Closing;
         self.carry_out();
         self.check_marks();
     }
 
     fn over(&mut self) {
+        Failpoint::DoneDurable.pass();
         self.ending = Ending::Over;
         self.registry.over(self.session.show_id(), self.status());
     }

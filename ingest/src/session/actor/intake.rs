@@ -16,6 +16,7 @@ use aircheck_core::{
     session::{Refusal, Tape},
 };
 use aircheck_proto::Fault;
+use aircheck_runtime::failpoint::Failpoint;
 use bytes::Bytes;
 
 impl Actor {
@@ -144,12 +145,14 @@ impl Actor {
             Err(Refusal::Ended) => return,
             Err(refusal) => return self.refuse(epoch, fault(refusal)),
         };
+        Failpoint::ChunkAccepted.pass();
         metrics::counter!("aircheck_received_bytes_total").increment(len);
         let rest =
             |skip: u64| usize::try_from(skip).map_or(Bytes::new(), |skip| data.slice(skip..));
         let live = rest(accept.live_skip);
         if let Some(skip) = accept.tape_skip.filter(|skip| *skip < len) {
             let appended = self.spool.append(take, offset + skip, rest(skip));
+            Failpoint::ChunkAppended.pass();
             if let Err(error) = appended {
                 self.write_failed(error.to_string());
             }
