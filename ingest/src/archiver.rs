@@ -3,7 +3,7 @@
 //! Owns the retries. A recording never depends on any of this: the archiver may be away for as long as
 //! the disk has room.
 
-use crate::session::Command;
+use crate::{session::Command, spool::Marks};
 use aircheck_core::spool::{Manifest, ManifestError};
 use aircheck_proto::archiver::{
     AdvanceRecordingRequest, BeginRecordingRequest, FinalizeRequest, GetRecordingRequest,
@@ -109,12 +109,18 @@ impl Archiver {
         })
     }
 
-    /// Tells the archiver of a session, and of every change, until the session is sealed.
+    /// Tells the archiver of a session, and of every change, until the session is sealed. Not before
+    /// its beginning is durable: a session that a crash takes back would leave a row that nobody ends.
     pub(crate) async fn announce(
         self,
         mut manifests: watch::Receiver<Manifest>,
+        mut marks: watch::Receiver<Marks>,
         session: mpsc::Sender<Command>,
     ) {
+        let begun = marks.wait_for(|marks| marks.events > 0 || marks.failed.is_some());
+        if begun.await.is_err() {
+            return;
+        }
         let (mut begun, mut backoff) = (false, backoff());
         loop {
             let manifest = manifests.borrow_and_update().clone();

@@ -159,6 +159,7 @@ impl Registry {
         };
         let (sinks, feeds) =
             Sinks::start(wanted, &self.options.ffmpeg, &handle.show_id, &self.sinks);
+        let marks = spool.marks();
         let actor = Actor::new(Parts {
             session,
             spool,
@@ -171,7 +172,7 @@ impl Registry {
             let announcing = self
                 .archiver
                 .clone()
-                .announce(actor.announcements(), mailbox);
+                .announce(actor.announcements(), marks, mailbox);
             self.errand(announcing);
         }
         metrics::gauge!("aircheck_sessions").increment(1);
