@@ -44,6 +44,10 @@ pub struct Broadcaster {
     pub session: Option<String>,
     /// Of the last connection.
     pub epoch: u64,
+    /// Of the last connection that heard an ack of bytes of its own: no crash takes it back.
+    lasting_epoch: u64,
+    /// Where the last connection began.
+    began: u64,
     /// The next byte to send.
     pub position: usize,
     /// Furthest byte ever sent.
@@ -72,6 +76,8 @@ impl Broadcaster {
             socket: None,
             session: None,
             epoch: 0,
+            lasting_epoch: 0,
+            began: 0,
             position: 0,
             sent: 0,
             acked: 0,
@@ -149,9 +155,9 @@ impl Broadcaster {
         assert!(ready["max_frame"].as_u64() >= largest, "{ready}");
         if self.session.as_ref() == Some(&session) {
             assert!(
-                epoch > self.epoch,
+                epoch > self.lasting_epoch,
                 "epochs rise: {} then {ready}",
-                self.epoch
+                self.lasting_epoch
             );
             assert!(
                 offset >= self.acked,
@@ -161,7 +167,9 @@ impl Broadcaster {
         } else {
             self.acked = 0;
             self.archived = 0;
+            self.lasting_epoch = 0;
         }
+        self.began = offset;
         assert!(
             offset <= self.sent as u64,
             "{} bytes were sent, but {ready}",
@@ -201,6 +209,7 @@ impl Broadcaster {
         let take = json!({"id": id, "mime": capture.mime, "first": 0, "next": 0});
         (self.take, self.capture) = (id.to_owned(), capture);
         (self.position, self.sent, self.acked, self.archived) = (0, 0, 0, 0);
+        self.began = 0;
         self.say(json!({"type": "take", "take": take})).await;
         let ready = self.next_of("ready").await?;
         assert_eq!(
@@ -446,6 +455,9 @@ impl Broadcaster {
             self.archived
         );
         (self.acked, self.archived) = (offset, archived);
+        if offset > self.began {
+            self.lasting_epoch = self.epoch;
+        }
         Ok(None)
     }
 }

@@ -6,14 +6,16 @@
 use crate::{
     broadcaster::Broadcaster,
     capture::Capture,
+    grpc,
     http::{self, Answer},
     namespace::Namespace,
     postgres::Postgres,
     process::Process,
-    s3::Bucket,
+    s3::{Bucket, files_below},
     services::{Addresses, INGEST, Plan, UP},
     wait::SOON,
 };
+use aircheck_proto::ingest::ListSessionsRequest;
 use bytes::Bytes;
 use rand::Rng as _;
 use serde_json::Value;
@@ -66,6 +68,7 @@ pub struct Cluster {
     /// Readiness and metrics of every service; in one process, of everything.
     pub ops: Vec<SocketAddr>,
     bucket: PathBuf,
+    spool: PathBuf,
     announced: Vec<String>,
     // Last: the processes must be dead before their files go.
     folder: TempDir,
@@ -88,8 +91,10 @@ impl Cluster {
             at,
             settings,
         };
-        let bucket = folder.path().join("data/objects");
-        Self::of(vec![plan.up()], at, bucket, None, folder)
+        let mut cluster = Self::of(vec![plan.up()], at, None, folder);
+        cluster.bucket = cluster.folder.path().join("data/objects");
+        cluster.spool = cluster.folder.path().join("data/spool");
+        cluster
     }
 
     /// Gateway, ingest, archiver and S3 as processes of their own, and a real PostgreSQL.
@@ -130,9 +135,8 @@ impl Cluster {
             at,
             settings,
         };
-        let bucket = folder.path().join("objects");
         let processes = plan.split(&postgres.url()).into_iter().map(changed);
-        let mut cluster = Self::of(processes.collect(), at, bucket, Some(postgres), folder);
+        let mut cluster = Self::of(processes.collect(), at, Some(postgres), folder);
         cluster.ops.extend([at.ingest_ops, at.archiver_ops]);
         for process in &mut cluster.processes {
             process.start().await;
@@ -143,7 +147,6 @@ impl Cluster {
     fn of(
         processes: Vec<Process>,
         at: Addresses,
-        bucket: PathBuf,
         postgres: Option<Postgres>,
         folder: TempDir,
     ) -> Self {
@@ -153,7 +156,8 @@ impl Cluster {
             web: at.web,
             ingest: at.ingest,
             ops: vec![at.web],
-            bucket,
+            bucket: folder.path().join("objects"),
+            spool: folder.path().join("spool"),
             announced: Vec::new(),
             folder,
         }
@@ -190,6 +194,18 @@ impl Cluster {
     #[must_use]
     pub fn bucket(&self) -> Bucket {
         Bucket::at(self.bucket.clone())
+    }
+
+    /// Files of the ingest's spool that hold bytes of sessions.
+    #[must_use]
+    pub fn spooled(&self) -> Vec<PathBuf> {
+        let files = files_below(&self.spool).into_iter();
+        files
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|kind| kind == "segment" || kind == "kept")
+            })
+            .collect()
     }
 
     /// Announces that ERROR lines with these words are no fault: the test provokes them.
@@ -243,6 +259,18 @@ impl Cluster {
             .as_array()
             .unwrap_or_else(|| panic!("items in {page}"))
             .clone()
+    }
+
+    /// Shows whose sessions the ingest still holds.
+    pub async fn sessions(&self) -> Vec<String> {
+        let mut ingest = grpc::ingest(self.ingest).await;
+        let request = ListSessionsRequest { show_id: None };
+        let answer = ingest.list_sessions(request).await;
+        let sessions = answer.expect("the ingest answers").into_inner().sessions;
+        sessions
+            .into_iter()
+            .map(|session| session.show_id)
+            .collect()
     }
 
     /// A broadcaster that is live with `capture`.

@@ -1,6 +1,9 @@
-//! What must be true when a show is over.
+//! What must be true when a show is over, whatever happened to it.
 //!
-//! Owns the judgement; every test of an archive ends here. Must never wait without a deadline.
+//! Every byte that was sent is in the archive, once and in order; there is one object, with its manifest,
+//! and one row; no upload is open, no session held, and the spool is empty. (That no offset went back on the
+//! way is seen by [`Broadcaster`](crate::broadcaster::Broadcaster).) Owns the judgement; every test of an
+//! archive ends here. Must never wait without a deadline, nor help what should heal by itself.
 
 use crate::{
     capture::Capture,
@@ -60,8 +63,7 @@ pub async fn archived_takes(
     gaps: &[(u32, usize, usize)],
 ) -> Value {
     let recording = recording_becomes(cluster, show, "archived").await;
-    let all = cluster.recordings(show).await;
-    assert_eq!(all.len(), 1, "one session is one recording: {all:#?}");
+    is_only_recording(cluster, show, &recording).await;
     is_archive_of(cluster, &recording, takes, gaps).await;
     nothing_is_left(cluster, show).await;
     recording
@@ -189,18 +191,40 @@ pub fn folder_of(recording: &Value) -> String {
     format!("recordings/{}/{}/", text("show_id"), text("version"))
 }
 
-/// No session is held any more, no upload is open.
-async fn nothing_is_left(cluster: &Cluster, show: &str) {
+/// The show has this recording and no other: in the answers, in the table, and in the bucket.
+///
+/// # Panics
+/// If it has more, or less.
+pub async fn is_only_recording(cluster: &Cluster, show: &str, recording: &Value) {
+    let all = cluster.recordings(show).await;
+    assert_eq!(all.len(), 1, "one session is one recording: {all:#?}");
+    if let Some(postgres) = &cluster.postgres {
+        let query = format!("select count(*), min(status) from recording where show_id = '{show}'");
+        let rows = postgres.ask(&query).await.expect("PostgreSQL answers");
+        let status = recording["status"].as_str().expect("a status");
+        assert_eq!(rows, format!("1|{status}"), "one row of {show}");
+    }
+    let folder = folder_of(recording);
+    let mut keys = cluster.bucket().keys(show);
+    keys.retain(|key| !key.starts_with(&folder));
+    assert!(keys.is_empty(), "objects of no recording: {keys:?}");
+}
+
+/// No session is held any more and no upload is open; and where no other show is on, the spool is empty.
+pub async fn nothing_is_left(cluster: &Cluster, show: &str) {
     eventually(
         HEALED,
         &format!("{show} is idle and nothing is left of it"),
         || async {
             let status = cluster.status(show).await;
             let uploads = cluster.bucket().open_uploads();
-            if status["state"] == "idle" && uploads.is_empty() {
+            let sessions = cluster.sessions().await;
+            let spooled = cluster.spooled();
+            let is_empty = !sessions.is_empty() || spooled.is_empty();
+            if status["state"] == "idle" && uploads.is_empty() && is_empty {
                 Ok(())
             } else {
-                Err((status, uploads))
+                Err((status, uploads, sessions, spooled))
             }
         },
     )

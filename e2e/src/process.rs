@@ -46,6 +46,8 @@ pub struct Process {
     launcher: Vec<String>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
+    /// Of its next life only.
+    once: Vec<(String, String)>,
     readiness: Readiness,
     log: PathBuf,
     child: Option<Child>,
@@ -61,6 +63,7 @@ impl Process {
             launcher: Vec::new(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            once: Vec::new(),
             readiness,
             log: folder.join(format!("{name}.log")),
             child: None,
@@ -95,6 +98,11 @@ impl Process {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         self.environment.extend(owned);
         self
+    }
+
+    /// Adds a variable for its next life, and no later one.
+    pub fn once(&mut self, name: &str, value: &str) {
+        self.once.push((name.to_owned(), value.to_owned()));
     }
 
     /// What it is called in the tests.
@@ -138,6 +146,7 @@ impl Process {
             )
             .env("RUST_BACKTRACE", "1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .envs(self.once.drain(..))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle of the log"))
             .stderr(log)

@@ -67,10 +67,16 @@ impl Bucket {
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        let mut files = Vec::new();
-        collect(&self.0, &mut files);
-        files
+        files_below(&self.0)
     }
+}
+
+/// All files of a folder and of those in it.
+#[must_use]
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    collect(folder, &mut files);
+    files
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {

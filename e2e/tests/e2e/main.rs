@@ -20,6 +20,7 @@ mod refusals;
 mod resume;
 mod rolling;
 mod split;
+mod sweep;
 mod sync;
 mod takeover;
 mod tools;

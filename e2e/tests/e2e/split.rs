@@ -12,15 +12,6 @@ use serde_json::json;
 /// A dead archiver's claims must run out within a test.
 const SETTINGS: &[(&str, &str)] = &[("AIRCHECK_CLAIM_LEASE", "2s")];
 
-async fn rows(cluster: &Cluster, show: &str) -> String {
-    let postgres = cluster
-        .postgres
-        .as_ref()
-        .expect("a split cluster has a PostgreSQL");
-    let query = format!("select count(*), min(status) from recording where show_id = '{show}'");
-    postgres.ask(&query).await.expect("PostgreSQL answers")
-}
-
 #[tokio::test]
 async fn separate_services_with_postgresql_keep_a_show_through_two_resets() {
     let cluster = Cluster::split(SETTINGS).await;
@@ -36,7 +27,6 @@ async fn separate_services_with_postgresql_keep_a_show_through_two_resets() {
     show.send_all().await.expect("still connected");
     show.stop().await.expect("still connected");
     archived_exactly(&cluster, "7", &capture).await;
-    assert_eq!(rows(&cluster, "7").await, "1|archived");
     for address in &cluster.ops {
         for path in ["/healthz", "/readyz", "/metrics"] {
             let answer = http::get(*address, path)
@@ -61,7 +51,6 @@ async fn each_service_in_turn_is_killed_in_the_middle_of_a_show() {
     }
     show.survive().await;
     archived_exactly(&cluster, "7", &capture).await;
-    assert_eq!(rows(&cluster, "7").await, "1|archived");
 }
 
 #[tokio::test]
@@ -98,7 +87,6 @@ async fn an_archiver_that_is_killed_while_it_finalizes_leaves_one_object_and_one
     show.next_of("finalizing").await.expect("stop is heard");
     cluster.process(ARCHIVER).kill_and_restart().await;
     archived_exactly(&cluster, "7", &capture).await;
-    assert_eq!(rows(&cluster, "7").await, "1|archived");
 }
 
 #[tokio::test]
@@ -130,7 +118,6 @@ async fn a_show_without_a_database_is_recorded_and_archived_when_the_database_is
         .restart()
         .await;
     archived_exactly(&cluster, "7", &capture).await;
-    assert_eq!(rows(&cluster, "7").await, "1|archived");
 }
 
 #[tokio::test]
@@ -171,5 +158,4 @@ async fn a_store_that_is_dead_at_the_end_of_a_show_gets_its_one_object_later() {
     cluster.process(ARCHIVER).logs(&["WARN"]).await;
     cluster.process(S3).start().await;
     archived_exactly(&cluster, "7", &capture).await;
-    assert_eq!(rows(&cluster, "7").await, "1|archived");
 }
