@@ -39,7 +39,7 @@ const MESSAGE_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 /// Why the service could not run.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The archiver's address is unusable.
+    /// The archiver's address, or the one it is given, is unusable.
     #[error(transparent)]
     Archiver(#[from] ChannelError),
     /// The spool can't be opened.
@@ -67,6 +67,7 @@ pub async fn serve(
     shutdown: Shutdown,
     health: Health,
 ) -> Result<(), Error> {
+    grpc::check(&config.advertise)?;
     let archiver =
         archiver::Archiver::new(grpc::channel(&config.archiver)?, config.advertise.clone());
     let spool_config = spool::Config {

@@ -24,23 +24,50 @@ const STREAMS_MAX: u32 = 100_000;
 
 /// An address that can't be used.
 #[derive(Debug, Error)]
-#[error("{url:?} is no address of a gRPC service; expected http://host:port")]
-pub struct ChannelError {
-    url: String,
-    #[source]
-    source: tonic::transport::Error,
+pub enum ChannelError {
+    /// It is no URL at all.
+    #[error("{url:?} is no address of a gRPC service; expected http://host:port")]
+    Url {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        #[source]
+        source: tonic::transport::Error,
+    },
+    /// It names no scheme, or one that services don't speak to each other.
+    #[error("{url:?} is no address of a gRPC service; expected http://host:port")]
+    Scheme {
+        /// As given.
+        url: String,
+    },
+}
+
+/// Checks the address of a service, without connecting.
+///
+/// # Errors
+/// If it is not `http://host:port`.
+pub fn check(url: &str) -> Result<(), ChannelError> {
+    endpoint(url).map(drop)
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, ChannelError> {
+    let named = || url.to_owned();
+    let endpoint = Endpoint::from_shared(named()).map_err(|source| ChannelError::Url {
+        url: named(),
+        source,
+    })?;
+    match endpoint.uri().scheme_str() {
+        Some("http") => Ok(endpoint),
+        _ => Err(ChannelError::Scheme { url: named() }),
+    }
 }
 
 /// A channel that connects when first used and again whenever it has to.
 ///
 /// # Errors
-/// If `url` is no URL. An address where nobody listens is no error yet.
+/// If `url` is none of a service. An address where nobody listens is no error yet.
 pub fn channel(url: &str) -> Result<Channel, ChannelError> {
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|source| ChannelError {
-        url: url.to_owned(),
-        source,
-    })?;
-    Ok(endpoint
+    Ok(endpoint(url)?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)

@@ -6,12 +6,14 @@ mod api;
 mod browser;
 mod chaos;
 mod clock;
+mod config;
 mod crowd;
 mod disk;
 mod drain;
 mod grace;
 mod live;
 mod network;
+
 mod partition;
 mod pause;
 mod plain;
