@@ -16,6 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -29,6 +30,8 @@ use tokio::{
 
 /// Bytes that the proxy moves at a time.
 const PROXY_BUFFER: usize = 16 << 10;
+/// How long it keeps each buffer in slow weather.
+const SLOWNESS: Duration = Duration::from_millis(500);
 
 /// A file system of a few bytes in memory.
 #[derive(Debug)]
@@ -104,6 +107,8 @@ pub fn skipped(why: &str) {
 pub enum Weather {
     /// Passes them on, both ways.
     Fine,
+    /// Passes them on late and thinly: half a second a way, at most 256 kbit/s.
+    Slow,
     /// Holds them, both ways, and keeps all connections open.
     Stalled,
     /// Passes on what clients send, and throws away what they should hear.
@@ -220,6 +225,12 @@ async fn forward(
             .map(|weather| *weather);
         match now {
             Ok(Weather::Mute) if is_answer => {}
+            Ok(Weather::Slow) => {
+                tokio::time::sleep(SLOWNESS).await;
+                if to.write_all(&buffer[..read]).await.is_err() {
+                    return;
+                }
+            }
             Ok(_) if to.write_all(&buffer[..read]).await.is_ok() => {}
             Ok(_) | Err(_) => return,
         }

@@ -9,6 +9,7 @@ use aircheck_e2e::{
     wait::{SOON, eventually},
 };
 use serde_json::json;
+use std::time::Duration;
 
 #[tokio::test]
 async fn acks_that_are_lost_cost_neither_bytes_nor_doubles() {
@@ -70,4 +71,41 @@ async fn a_network_that_stalls_and_cuts_again_and_again_loses_nothing() {
     let recording = archived_exactly(&cluster, "7", &capture).await;
     assert_eq!(recording["reconnects"], 8, "{recording}");
     assert_eq!(proxy.accepted(), 9);
+}
+
+#[tokio::test]
+async fn a_slow_network_delays_acks_and_ends_nothing() {
+    let cluster = Cluster::up(&[("AIRCHECK_GRACE", "1s")]).await;
+    let capture = Capture::load("opus250").prefix(100_000);
+    let proxy = Proxy::before(cluster.web).await;
+    let mut show = Broadcaster::live(proxy.address, "7", capture.clone()).await;
+    proxy.set(Weather::Slow);
+    show.send_all().await.expect("slow, not gone");
+    show.acked_to(capture.len()).await.expect("slow, not gone");
+    show.stop().await.expect("slow, not gone");
+    let recording = archived_exactly(&cluster, "7", &capture).await;
+    assert_eq!(recording["reconnects"], 0, "{recording}");
+    assert_eq!(proxy.accepted(), 1);
+}
+
+#[tokio::test]
+async fn chunks_may_be_cut_at_every_byte() {
+    const ONE_BY_ONE: usize = 6000;
+    let cluster = Cluster::up(&[]).await;
+    let whole = Capture::load("opus250").prefix(60_000);
+    let one_by_one = 1..=ONE_BY_ONE;
+    let rest = whole.ends.iter().copied().filter(|&end| end > ONE_BY_ONE);
+    let capture = Capture {
+        ends: one_by_one.chain(rest).collect(),
+        ..whole
+    };
+    let mut show = cluster.broadcaster("7", &capture).await;
+    show.pace = Duration::ZERO;
+    // At a byte that no chunk would end at.
+    show.send_to(777).await.expect("still connected");
+    show.reset();
+    show.resume().await;
+    show.send_all().await.expect("still connected");
+    show.stop().await.expect("still connected");
+    archived_exactly(&cluster, "7", &capture).await;
 }

@@ -1,6 +1,7 @@
 //! Gateway, ingest, archiver, S3 and PostgreSQL as processes of their own, and the death of each.
 
 use aircheck_e2e::{
+    broadcaster::Broadcaster,
     capture::Capture,
     cluster::Cluster,
     http,
@@ -157,5 +158,30 @@ async fn a_store_that_is_dead_at_the_end_of_a_show_gets_its_one_object_later() {
     show.next_of("finalizing").await.expect("stop is heard");
     cluster.process(ARCHIVER).logs(&["WARN"]).await;
     cluster.process(S3).start().await;
+    archived_exactly(&cluster, "7", &capture).await;
+}
+
+#[tokio::test]
+async fn a_database_that_dies_at_the_beginning_in_the_middle_and_at_the_end_costs_only_time() {
+    let mut cluster = Cluster::split(SETTINGS).await;
+    let capture = Capture::load("opus250");
+    let web = cluster.web;
+    let postgres = cluster.postgres.as_mut().expect("a PostgreSQL");
+    let mut show = Broadcaster::live(web, "7", capture.clone()).await;
+    for step in 1..=3 {
+        postgres.stop().await;
+        show.send_to(capture.len() * step / 3)
+            .await
+            .expect("the database's death is no broadcaster's matter");
+        if step == 3 {
+            show.say(json!({"type": "stop"})).await;
+            show.next_of("finalizing").await.expect("stop is heard");
+        }
+        postgres.restart().await;
+    }
+    // Once more, now that the archiver is at work.
+    postgres.stop().await;
+    postgres.restart().await;
+    show.next_of("archived").await.expect("archived in the end");
     archived_exactly(&cluster, "7", &capture).await;
 }
