@@ -32,6 +32,17 @@ pub(crate) enum Label {
 }
 
 impl Label {
+    /// Of the object at `index` among a recording's media objects; `take`: its index, where the
+    /// object is one take.
+    pub(crate) fn of(index: usize, take: Option<u32>) -> Self {
+        match (index, take, u32::try_from(index)) {
+            (0, _, _) => Self::First,
+            (_, Some(take), _) => Self::Take(take.saturating_add(1)),
+            (_, None, Ok(index)) => Self::Volume(index.saturating_add(1)),
+            (_, None, Err(_)) => Self::Volume(u32::MAX),
+        }
+    }
+
     fn written(self, separator: char) -> String {
         match self {
             Self::First => String::new(),
@@ -108,6 +119,11 @@ impl Folder {
         }
     }
 
+    /// Content-Disposition of a downloaded manifest.
+    pub(crate) fn manifest_disposition(&self) -> String {
+        format!("attachment; filename=\"{}-{MANIFEST}\"", self.file_stem)
+    }
+
     /// Content-Disposition of a download. Ids and versions are plain ASCII, so it needs no escapes.
     pub(crate) fn disposition(&self, label: Label, extension: &str) -> String {
         format!(
@@ -116,6 +132,14 @@ impl Folder {
             label.written('-')
         )
     }
+}
+
+/// What a manifest is called, wherever it lies.
+pub(crate) const MANIFEST: &str = "manifest.json";
+
+/// What follows the last slash of a key.
+pub(crate) fn name(key: &str) -> &str {
+    key.rsplit_once('/').map_or(key, |(_, name)| name)
 }
 
 /// The extension of a stitched archive of this Content-Type. Matroska is `WebM` with more codecs, and

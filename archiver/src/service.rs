@@ -9,7 +9,7 @@ mod updates;
 use crate::{
     convert,
     db::{Db, Page, RecordingRow},
-    finalize::{Ingest, Jobs},
+    finalize::{Ingest, Jobs, MANIFEST_TYPE},
     keys::{self, Folder, Label},
     store::ObjectStore,
 };
@@ -85,26 +85,30 @@ impl Service {
         Ok(())
     }
 
-    async fn presign(&self, id: &str) -> Result<String, Fault> {
+    /// `name`: what follows the last slash of a key, or `manifest.json`; `None`: the archive.
+    async fn presign(&self, id: &str, name: Option<&str>) -> Result<String, Fault> {
         let row = self.existing(id).await?;
-        let nothing = || Fault::new(Code::NoArchive, "the recording has no archive");
-        let key = row
-            .object_key
-            .as_deref()
-            .filter(|_| is_final(&row))
-            .ok_or_else(nothing)?;
-        let object = row
-            .objects
-            .0
-            .iter()
-            .find(|object| object.key == key)
-            .ok_or_else(nothing)?;
+        let nothing = || Fault::new(Code::NoArchive, "the recording has no such object");
         let (Ok(show), Ok(session)) = (row.show_id.parse::<ShowId>(), row.id.parse()) else {
             return Err(nothing());
         };
+        if !is_final(&row) {
+            return Err(nothing());
+        }
         let folder = Folder::new(&self.prefix, &show, &row.version, session);
-        let disposition = folder.disposition(Label::First, keys::extension(key));
-        let content_type = &object.content_type;
+        let (key, disposition, content_type) = if name == Some(keys::MANIFEST) {
+            let key = row.manifest_key.as_deref().ok_or_else(nothing)?;
+            (key, folder.manifest_disposition(), MANIFEST_TYPE)
+        } else {
+            let wanted = name.or_else(|| row.object_key.as_deref().map(keys::name));
+            let mut objects = row.objects.0.iter().enumerate();
+            let (index, object) = objects
+                .find(|(_, object)| Some(keys::name(&object.key)) == wanted)
+                .ok_or_else(nothing)?;
+            let label = Label::of(index, object.take);
+            let disposition = folder.disposition(label, keys::extension(&object.key));
+            (&*object.key, disposition, &*object.content_type)
+        };
         Ok(self
             .store
             .presign(key, &disposition, content_type, self.presign_ttl)
@@ -262,7 +266,8 @@ impl ArchiverService for Service {
         &self,
         request: Request<pb::PresignRecordingRequest>,
     ) -> Result<Response<pb::PresignRecordingResponse>, Status> {
-        let url = self.presign(&request.into_inner().id).await?;
+        let pb::PresignRecordingRequest { id, object } = request.into_inner();
+        let url = self.presign(&id, object.as_deref()).await?;
         let expires_in_s = self.presign_ttl.as_secs();
         Ok(Response::new(pb::PresignRecordingResponse {
             url,

@@ -137,9 +137,16 @@ impl Bench {
     }
 
     async fn presign(&self, id: &str) -> Result<String, Code> {
+        self.presign_object(id, None).await
+    }
+
+    async fn presign_object(&self, id: &str, object: Option<&str>) -> Result<String, Code> {
         let mut client = self.archiver.client.clone();
         let answer = client
-            .presign_recording(PresignRecordingRequest { id: id.to_owned() })
+            .presign_recording(PresignRecordingRequest {
+                id: id.to_owned(),
+                object: object.map(str::to_owned),
+            })
             .await;
         answer.map_err(|s| code(&s)).map(|a| a.into_inner().url)
     }

@@ -240,7 +240,7 @@ async fn verify_all(bench: &Bench, target: &str, recordings: &[Recording]) -> an
         .buffer_unordered(READERS);
     let right = verdicts.filter(|verdict| {
         let right = match verdict {
-            Ok(verdict) => verdict["ok"] == true,
+            Ok(verdict) => verdict.ok,
             Err(error) => {
                 output::note(&format!("read an archive back: {error:#}"));
                 false

@@ -20,7 +20,8 @@ use serde_json::{Map, Value, json};
 
 /// Who wrote a manifest.
 const SOFTWARE: &str = concat!("aircheck/", env!("CARGO_PKG_VERSION"));
-const MANIFEST_TYPE: &str = "application/json";
+/// Content-Type of a manifest.
+pub(crate) const MANIFEST_TYPE: &str = "application/json";
 
 /// How the objects came out of the takes.
 #[derive(Debug)]
@@ -106,6 +107,7 @@ fn stitched(fields: &mut Map<String, Value>, facts: &Facts, work: &Work) {
         "packets": facts.packets,
         "dropped_packets": facts.dropped_packets,
         "silence_ms": facts.silence_ms,
+        "silence_packets": facts.silence_packets,
         "lost_bytes": facts.lost_bytes,
     });
     fields.insert("layout".to_owned(), json!("stitched"));

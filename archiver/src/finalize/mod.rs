@@ -36,4 +36,5 @@ mod verdict;
 pub(crate) use halt::chain;
 pub(crate) use job::Context;
 pub(crate) use jobs::{JobState, Jobs, Progress};
+pub(crate) use manifest::MANIFEST_TYPE;
 pub(crate) use source::Ingest;

@@ -255,11 +255,7 @@ impl Shipper<'_> {
 
 /// How a file is called.
 pub(super) fn label(file: usize) -> Label {
-    match u32::try_from(file) {
-        Ok(0) => Label::First,
-        Ok(file) => Label::Volume(file + 1),
-        Err(_) => Label::Volume(u32::MAX),
-    }
+    Label::of(file, None)
 }
 
 fn sent_part(tag: PartTag, bytes: u64) -> SentPart {

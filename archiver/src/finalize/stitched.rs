@@ -410,6 +410,7 @@ fn facts(sealed: &Sealed) -> Facts {
         facts.packets += stats.packets;
         facts.dropped_packets += stats.dropped_packets;
         facts.silence_ms += stats.silence_ms;
+        facts.silence_packets += stats.silence_packets;
         facts.lost_bytes += stats.lost_bytes;
     }
     facts

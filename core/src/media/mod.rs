@@ -16,6 +16,7 @@ pub mod opus;
 pub mod packet;
 pub mod probe;
 mod stitch;
+pub mod survey;
 mod timeline;
 pub mod webm;
 

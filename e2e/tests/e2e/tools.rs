@@ -81,7 +81,7 @@ async fn push_over_grpc_and_a_verified_download_give_back_the_file() {
     let downloaded = std::fs::read(&copy).expect("a downloaded file");
     assert!(downloaded == cluster.bucket().object(key));
     let verdict: Value =
-        serde_json::from_slice(&run(&["recordings", "verify", id, "--to", &web]).await)
+        serde_json::from_slice(&run(&["recordings", "verify", id, "--json", "--to", &web]).await)
             .expect("JSON");
     assert_eq!(verdict["ok"], true, "{verdict}");
 }

@@ -35,6 +35,13 @@ pub(super) struct PageQuery {
     limit: String,
 }
 
+/// `?object=`; what is empty counts as absent.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ObjectQuery {
+    #[serde(default)]
+    object: String,
+}
+
 /// One page, newest first.
 #[derive(Debug, Serialize)]
 pub(super) struct Page {
@@ -143,9 +150,11 @@ pub(super) async fn download(
     State(app): State<Arc<App>>,
     Extension(grant): Caller,
     RecordingPath(id): RecordingPath,
+    Parameters(query): Parameters<ObjectQuery>,
 ) -> Result<Response, Refusal> {
     covers(&app, &grant, &id).await?;
-    let url = app.archive.presign(id).await?;
+    let object = Some(query.object).filter(|name| !name.is_empty());
+    let url = app.archive.presign(id, object).await?;
     let location = HeaderValue::from_str(&url).map_err(|_| {
         Refusal::new(
             Code::Internal,

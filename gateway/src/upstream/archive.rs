@@ -88,8 +88,13 @@ impl Archive {
         Ok(())
     }
 
-    pub(crate) async fn presign(&self, id: String) -> Result<String, Fault> {
-        let request = archiver::PresignRecordingRequest { id };
+    /// `object`: what follows the last slash of its key; `None`: the archive.
+    pub(crate) async fn presign(
+        &self,
+        id: String,
+        object: Option<String>,
+    ) -> Result<String, Fault> {
+        let request = archiver::PresignRecordingRequest { id, object };
         let response = Peer::Archiver
             .call(CALL_DEADLINE, self.client().presign_recording(request))
             .await?;

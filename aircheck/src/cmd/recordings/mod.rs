@@ -3,6 +3,7 @@
 //! Owns flags and tables; must never ask anybody but the gateway and the store it points to.
 
 mod download;
+mod objects;
 mod partial;
 pub(super) mod verify;
 
@@ -15,6 +16,7 @@ use aircheck_core::{
     recording::{Recording, Status},
 };
 use clap::{Args, Subcommand};
+use objects::Source;
 use serde::Deserialize;
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
@@ -53,12 +55,15 @@ enum Action {
         /// Id of the recording
         id: String,
     },
-    /// Download a recording's archive and check it
+    /// Download all objects of a recording and check them
     Download(Download),
-    /// Read a recording's archive and compare length and checksum; exit status 3 if they differ
+    /// Read all objects of a recording and compare them with its manifest; exit status 3 if they differ
     Verify {
         /// Id of the recording
         id: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -82,9 +87,12 @@ struct List {
 struct Download {
     /// Id of the recording
     id: String,
-    /// Where to; by default SHOW-VERSION.EXTENSION in the current directory
+    /// Where to, for a single object; by default SHOW-VERSION.EXTENSION in the current directory
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Only the object of this number, from 1, in the order of the recording's `objects`
+    #[arg(long, value_name = "N")]
+    part: Option<usize>,
     /// Go on with what an earlier download left
     #[arg(long)]
     resume: bool,
@@ -123,14 +131,30 @@ pub(crate) async fn run(Recordings { to, action }: Recordings) -> anyhow::Result
         }
         Action::Download(flags) => {
             let recording = one(&http, &to, &flags.id).await?;
-            let path = download::run(&http, &to, &recording, flags.output, flags.resume).await?;
-            output::print(&path.display().to_string())?;
+            let source = Source {
+                http: &http,
+                to: &to,
+                id: &recording.id,
+            };
+            let wanted = download::Wanted {
+                file: flags.output,
+                part: flags.part,
+                resume: flags.resume,
+            };
+            for path in download::run(source, &recording, wanted).await? {
+                output::print(&path.display().to_string())?;
+            }
         }
-        Action::Verify { id } => {
+        Action::Verify { id, json } => {
             let recording = one(&http, &to, &id).await?;
             let verdict = verify::run(&http, &to, &recording).await?;
-            output::print(&serde_json::to_string_pretty(&verdict)?)?;
-            if verdict["ok"] != true {
+            let text = if json {
+                serde_json::to_string_pretty(&verdict)?
+            } else {
+                verdict.table()
+            };
+            output::print(&text)?;
+            if !verdict.ok {
                 return Ok(ExitCode::from(DIFFERS));
             }
         }
@@ -179,18 +203,20 @@ impl List {
     }
 }
 
-/// Columns as wide as their widest cell.
 fn table(items: &[Recording]) -> String {
     let head = [
         "ID", "SHOW", "VERSION", "STATUS", "BYTES", "DURATION", "TAKES", "GAPS",
     ];
-    let rows: Vec<[String; 8]> = std::iter::once(head.map(str::to_owned))
-        .chain(items.iter().map(row))
-        .collect();
+    let head = std::iter::once(head.map(str::to_owned));
+    aligned(&head.chain(items.iter().map(row)).collect::<Vec<_>>())
+}
+
+/// Columns as wide as their widest cell.
+fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 8] = std::array::from_fn(width);
+    let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
-    for row in &rows {
+    for row in rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(widths) {
             write!(line, "{cell:width$}  ").expect("a string takes everything");

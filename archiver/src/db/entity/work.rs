@@ -54,6 +54,9 @@ pub struct Facts {
     pub packets: u64,
     pub dropped_packets: u64,
     pub silence_ms: u64,
+    /// Packets that the silence is made of.
+    #[serde(default)]
+    pub silence_packets: u64,
     /// Bytes of the takes that were not understood or never came.
     pub lost_bytes: u64,
     /// CRC-64/NVME of the bytes of each take that were there, base64.

@@ -109,6 +109,8 @@ pub struct Stats {
     pub dropped_packets: u64,
     /// Silence written, ms.
     pub silence_ms: u64,
+    /// Packets of silence written.
+    pub silence_packets: u64,
     /// Bytes of the takes that were not understood or never came.
     pub lost_bytes: u64,
     /// How often reading found its way again after lost bytes.

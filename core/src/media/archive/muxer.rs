@@ -332,6 +332,7 @@ impl Muxer {
                 decode_ns: ts_ns,
             };
             self.output.write(self.stitch.lanes(), place, &packet)?;
+            self.stats.silence_packets += 1;
         }
         self.stats.silence_ms += whole_ms(silence.stretch.len_ns);
         Ok(())
