@@ -9,6 +9,8 @@
 )]
 
 pub mod archiver;
+pub mod bench;
 pub mod ingest;
+pub mod readers;
 pub mod s3;
 pub mod session;

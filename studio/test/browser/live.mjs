@@ -4,29 +4,11 @@
 //!
 //! Usage: node live.mjs BASE_URL SHOW_ID [SCREENSHOT_FOLDER]    CHROMIUM=/path/to/chromium
 
-import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
+import { launch } from "./chromium.mjs";
 
 const [baseUrl, showId, screenshots] = process.argv.slice(2);
 const STEP_MS = 30_000;
-const ARGUMENTS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--use-fake-device-for-media-stream",
-  "--use-fake-ui-for-media-stream",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--autoplay-policy=no-user-gesture-required",
-];
-
-function chromiumPath() {
-  const candidates = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
-  const found = candidates.find((path) => path && existsSync(path));
-  if (!found) throw new Error("no Chromium found; name it in CHROMIUM");
-  return found;
-}
 
 const stateOf = (page) => page.textContent("#state");
 
@@ -112,7 +94,7 @@ async function play(page, seen) {
 }
 
 async function run(seen) {
-  const browser = await chromium.launch({ executablePath: chromiumPath(), headless: true, args: ARGUMENTS });
+  const browser = await launch();
   try {
     const page = await browser.newPage({ viewport: { width: 820, height: 1000 } });
     page.setDefaultTimeout(STEP_MS);
