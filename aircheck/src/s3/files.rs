@@ -3,12 +3,13 @@
 //! Owns the knowledge of its file names and of the checksum in its notes, both as of version 0.14,
 //! which a test here holds. Must never take a path from a client that s3s-fs has not accepted.
 
+use super::assembly::Whole;
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use crc_fast::{CrcAlgorithm::Crc64Nvme, Digest};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::{
     fs::{self, File},
     io::{self, Read as _},
@@ -24,6 +25,7 @@ const CHECKSUM: &str = "checksum_crc64nvme";
 pub(super) struct Object {
     root: PathBuf,
     data: PathBuf,
+    stem: String,
     attributes: PathBuf,
     notes: PathBuf,
 }
@@ -37,6 +39,7 @@ impl Object {
             data: root.join(bucket).join(key),
             attributes: root.join(format!("{stem}.metadata.json")),
             notes: root.join(format!("{stem}.internal.json")),
+            stem,
         }
     }
 
@@ -46,13 +49,7 @@ impl Object {
     /// If a sync fails: then nobody may be told that the object is there.
     pub(super) fn sync(&self) -> io::Result<()> {
         File::open(&self.data)?.sync_all()?;
-        for beside in [&self.attributes, &self.notes] {
-            match File::open(beside) {
-                Ok(file) => file.sync_all()?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
+        self.sync_beside()?;
         for dir in self.data.ancestors().skip(1) {
             File::open(dir)?.sync_all()?;
             if dir == self.root {
@@ -60,6 +57,48 @@ impl Object {
             }
         }
         Ok(())
+    }
+
+    fn sync_beside(&self) -> io::Result<()> {
+        for beside in [&self.attributes, &self.notes] {
+            match File::open(beside) {
+                Ok(file) => file.sync_all()?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it is there.
+    pub(super) fn exists(&self) -> bool {
+        self.data.exists()
+    }
+
+    /// Puts a whole object into its place, with the attributes that its upload was begun with.
+    ///
+    /// # Errors
+    /// If a file can't be written or moved: then the upload is still whole.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what is moved was synced, and directories are right after"
+    )]
+    pub(super) fn place(&self, upload_id: &str, whole: &Whole) -> io::Result<()> {
+        let begun = format!("{}.upload-{upload_id}.metadata.json", self.stem);
+        match fs::rename(self.root.join(begun), &self.attributes) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let notes = json!({ "e_tag": whole.e_tag, CHECKSUM: whole.crc64nvme });
+        fs::write(&self.notes, notes.to_string())?;
+        // First what tells whose the object is: an object without it would be nobody's.
+        self.sync_beside()?;
+        File::open(&self.root)?.sync_all()?;
+        if let Some(folder) = self.data.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::rename(&whole.file, &self.data)?;
+        self.sync()
     }
 
     /// Takes the object away.
@@ -104,11 +143,49 @@ impl Object {
 
 /// Whether an upload is under way.
 pub(super) fn upload_exists(root: &Path, upload_id: &str) -> bool {
-    is_upload_id(upload_id) && root.join(format!(".upload-{upload_id}.json")).exists()
+    is_upload_id(upload_id) && upload(root, upload_id).exists()
+}
+
+/// The file that says that an upload is under way.
+fn upload(root: &Path, upload_id: &str) -> PathBuf {
+    root.join(format!(".upload-{upload_id}.json"))
+}
+
+/// Removes what is left of an upload whose object is in its place.
+///
+/// # Errors
+/// If something can't be removed: then the upload is still there, and may be aborted.
+pub(super) fn end_upload(root: &Path, upload_id: &str) -> io::Result<()> {
+    let parts = format!(".upload_id-{upload_id}.");
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with(&parts)) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    fs::remove_file(upload(root, upload_id))
 }
 
 fn is_upload_id(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+}
+
+/// Removes the file that an upload was put together in, if it was.
+///
+/// # Errors
+/// If it can't be removed.
+pub(super) fn remove_whole(root: &Path, upload_id: &str) -> io::Result<()> {
+    match fs::remove_file(whole(root, upload_id)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The file that an upload is put together in. Begins with what s3s-fs gives to parts, so that an
+/// abort takes it along.
+pub(super) fn whole(root: &Path, upload_id: &str) -> PathBuf {
+    root.join(format!(".upload_id-{upload_id}.whole"))
 }
 
 /// The file of a part.
@@ -116,26 +193,11 @@ pub(super) fn part(root: &Path, upload_id: &str, number: i32) -> PathBuf {
     root.join(format!(".upload_id-{upload_id}.part-{number}"))
 }
 
-/// The part's checksum; `None`, and no part any more, if it is not the one that was claimed.
-///
-/// # Errors
-/// If the part can't be read.
-pub(super) fn checked_part(path: &Path, claimed: Option<&str>) -> io::Result<Option<String>> {
-    let mut digest = Digest::new(Crc64Nvme);
-    add(path, &mut digest)?;
-    let crc = spelled(&digest);
-    if claimed.is_some_and(|claimed| claimed != crc) {
-        fs::remove_file(path)?;
-        return Ok(None);
-    }
-    Ok(Some(crc))
-}
-
 /// The checksum of all parts together; `None` if one is missing.
 ///
 /// # Errors
 /// If one can't be read.
-pub(super) fn whole(parts: &[PathBuf]) -> io::Result<Option<String>> {
+pub(super) fn checksum(parts: &[PathBuf]) -> io::Result<Option<String>> {
     let mut digest = Digest::new(Crc64Nvme);
     for path in parts {
         match add(path, &mut digest) {
@@ -167,22 +229,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_checked_alone_and_together() {
+    fn parts_are_checked_together() {
         let dir = tempfile::tempdir().expect("tempdir");
         let paths = [part(dir.path(), "a-1", 1), part(dir.path(), "a-1", 2)];
         fs::write(&paths[0], b"12345").expect("write");
-        assert_eq!(whole(&paths).expect("read"), None);
+        assert_eq!(checksum(&paths).expect("read"), None);
         fs::write(&paths[1], b"6789").expect("write");
         assert_eq!(
-            whole(&paths).expect("read").as_deref(),
+            checksum(&paths).expect("read").as_deref(),
             Some("rosUhgp5mIg=")
         );
-        assert!(checked_part(&paths[0], None).expect("read").is_some());
-        assert_eq!(
-            checked_part(&paths[0], Some("AAAAAAAAAAA=")).expect("read"),
-            None
-        );
-        assert!(!paths[0].exists());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Owns its listener and its keys; must never be mistaken for a store to keep shows in for years.
 
+mod assembly;
 mod files;
 mod store;
 

@@ -4,7 +4,10 @@
 //! confirmed, checksums are checked and told, conditional writers take turns, and an upload that is
 //! gone is said to be gone. Must never change bytes.
 
-use super::files::{self, Object};
+use super::{
+    assembly::{Assemblies, Whole},
+    files::{self, Object},
+};
 use async_trait::async_trait;
 use s3s::{
     S3, S3ErrorCode, S3Request, S3Response, S3Result,
@@ -12,7 +15,7 @@ use s3s::{
         AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumType,
         CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CreateBucketInput,
         CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
-        DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput,
+        DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, ETag,
         GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput, GetObjectOutput,
         HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput,
         ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
@@ -25,8 +28,12 @@ use s3s_fs::FileSystem;
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use tokio::sync::{Mutex, MutexGuard};
+
+/// Least bytes of a part that is not the last, as in S3.
+const PART_MIN: u64 = 5 << 20;
 
 type Answer<T> = S3Result<S3Response<T>>;
 
@@ -37,6 +44,7 @@ pub(super) struct Store {
     root: PathBuf,
     /// Held by conditional writers, so that of two that race only one finds its condition true.
     turn: Mutex<()>,
+    assemblies: Arc<Assemblies>,
 }
 
 impl Store {
@@ -50,6 +58,7 @@ impl Store {
             inner,
             root: root.to_owned(),
             turn: Mutex::new(()),
+            assemblies: Arc::new(Assemblies::new(PART_MIN)),
         })
     }
 
@@ -65,6 +74,42 @@ impl Store {
         Object::new(&self.root, bucket, key)
     }
 
+    /// Completes an upload whose parts were put together as they came; `None`: they were not.
+    async fn assembled(
+        &self,
+        input: &CompleteMultipartUploadInput,
+        numbers: &[i32],
+    ) -> S3Result<Option<CompleteMultipartUploadOutput>> {
+        if input.if_match.is_some() {
+            return Ok(None);
+        }
+        let (assemblies, root) = (Arc::clone(&self.assemblies), self.root.clone());
+        let (id, listed) = (input.upload_id.clone(), numbers.to_vec());
+        let whole = blocking(move || assemblies.whole(&root, &id, &listed)).await?;
+        let Some(whole) = whole else { return Ok(None) };
+        let claimed = input.checksum_crc64nvme.as_ref();
+        if claimed.is_some_and(|claimed| *claimed != whole.crc64nvme) {
+            return Err(s3_error!(
+                BadDigest,
+                "The object's checksum is another one."
+            ));
+        }
+        let object = self.object(&input.bucket, &input.key);
+        let _turn = self.turn(input.if_none_match.is_some()).await;
+        if input.if_none_match.is_some() && object.exists() {
+            return Err(s3_error!(PreconditionFailed, "Object already exists"));
+        }
+        let output = completed(input, &whole);
+        let (root, id) = (self.root.clone(), input.upload_id.clone());
+        blocking(move || {
+            object.place(&id, &whole)?;
+            files::end_upload(&root, &id)
+        })
+        .await?;
+        self.assemblies.forget(&input.upload_id);
+        Ok(Some(output))
+    }
+
     /// S3 says `NoSuchUpload` where s3s-fs says `AccessDenied`.
     fn known(&self, upload_id: &str) -> S3Result<()> {
         if files::upload_exists(&self.root, upload_id) {
@@ -74,6 +119,16 @@ impl Store {
             NoSuchUpload,
             "The specified upload does not exist."
         ))
+    }
+}
+
+fn completed(input: &CompleteMultipartUploadInput, whole: &Whole) -> CompleteMultipartUploadOutput {
+    CompleteMultipartUploadOutput {
+        bucket: Some(input.bucket.clone()),
+        key: Some(input.key.clone()),
+        e_tag: Some(ETag::Strong(whole.e_tag.clone())),
+        checksum_crc64nvme: Some(whole.crc64nvme.clone()),
+        ..Default::default()
     }
 }
 
@@ -113,15 +168,17 @@ impl S3 for Store {
     async fn upload_part(&self, req: S3Request<UploadPartInput>) -> Answer<UploadPartOutput> {
         self.known(&req.input.upload_id)?;
         let part = files::part(&self.root, &req.input.upload_id, req.input.part_number);
+        let (number, id) = (req.input.part_number, req.input.upload_id.clone());
         let claimed = req.input.checksum_crc64nvme.clone();
         let mut response = self.inner.upload_part(req).await?;
-        if claimed.is_some() {
-            let found = blocking(move || files::checked_part(&part, claimed.as_deref())).await?;
-            let Some(crc) = found else {
-                return Err(s3_error!(BadDigest, "The part's checksum is another one."));
-            };
-            response.output.checksum_crc64nvme = Some(crc);
+        let (assemblies, root) = (Arc::clone(&self.assemblies), self.root.clone());
+        let added = part.clone();
+        let crc = blocking(move || assemblies.add(&root, &id, number, &added)).await?;
+        if claimed.is_some_and(|claimed| claimed != crc) {
+            blocking(move || std::fs::remove_file(part)).await?;
+            return Err(s3_error!(BadDigest, "The part's checksum is another one."));
         }
+        response.output.checksum_crc64nvme = Some(crc);
         Ok(response)
     }
 
@@ -136,12 +193,16 @@ impl S3 for Store {
             .multipart_upload
             .iter()
             .flat_map(|upload| upload.parts.iter().flatten());
+        let numbers: Vec<_> = numbers.filter_map(|part| part.part_number).collect();
+        if let Some(done) = self.assembled(input, &numbers).await? {
+            return Ok(S3Response::new(done));
+        }
         let parts: Vec<_> = numbers
-            .filter_map(|part| part.part_number)
-            .map(|number| files::part(&self.root, &input.upload_id, number))
+            .iter()
+            .map(|&number| files::part(&self.root, &input.upload_id, number))
             .collect();
         // s3s-fs consumes the upload as it goes, so whatever is wrong must be found before.
-        let Some(crc) = blocking(move || files::whole(&parts)).await? else {
+        let Some(crc) = blocking(move || files::checksum(&parts)).await? else {
             return Err(s3_error!(
                 InvalidPart,
                 "A part that is listed was not uploaded."
@@ -159,8 +220,12 @@ impl S3 for Store {
         }
         let conditional = input.if_none_match.is_some() || input.if_match.is_some();
         let turn = self.turn(conditional).await;
+        let id = input.upload_id.clone();
         let response = self.inner.complete_multipart_upload(req).await?;
         drop(turn);
+        self.assemblies.forget(&id);
+        let (root, over) = (self.root.clone(), id);
+        blocking(move || files::remove_whole(&root, &over)).await?;
         blocking(move || object.note_checksum(&crc).and_then(|()| object.sync())).await?;
         Ok(response)
     }
@@ -170,6 +235,7 @@ impl S3 for Store {
         req: S3Request<AbortMultipartUploadInput>,
     ) -> Answer<AbortMultipartUploadOutput> {
         self.known(&req.input.upload_id)?;
+        self.assemblies.forget(&req.input.upload_id);
         self.inner.abort_multipart_upload(req).await
     }
 
