@@ -112,6 +112,19 @@ pub struct Config {
     /// How long a job's claim on a recording outlives an archiver that died: at least 1 s.
     #[arg(long, env = "AIRCHECK_CLAIM_LEASE", value_parser = args::duration, default_value = "30s")]
     pub claim_lease: Duration,
+
+    /// How long rehearsals are kept after their end.
+    #[arg(long, env = "AIRCHECK_REHEARSAL_RETENTION", value_parser = args::duration, default_value = "24h")]
+    pub rehearsal_retention: Duration,
+
+    /// The ffmpeg that measures the level of rehearsals.
+    #[arg(
+        long,
+        env = "AIRCHECK_FFMPEG",
+        value_name = "PROGRAM",
+        default_value = "ffmpeg"
+    )]
+    pub ffmpeg: PathBuf,
 }
 
 /// A configuration that can't work.

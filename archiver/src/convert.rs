@@ -41,6 +41,8 @@ pub(crate) fn recording(row: RecordingRow) -> pb::Recording {
         sha256: row.sha256,
         crc64nvme: row.crc64nvme,
         markers: row.markers.0.into_iter().map(Into::into).collect(),
+        rehearsal: row.rehearsal,
+        sheet: row.sheet.map(|sheet| sheet.to_string()),
         objects: objects.into_iter().map(|object| object.key).collect(),
     }
 }

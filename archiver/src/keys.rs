@@ -3,7 +3,7 @@
 //! Owns the layout of keys. Must never build one from anything but parsed ids and stored versions.
 
 use aircheck_core::{
-    id::{SessionId, ShowId},
+    id::{Seat, SessionId},
     media::probe::{Container, Probe, probe},
 };
 
@@ -89,9 +89,15 @@ pub(crate) struct Folder {
 
 impl Folder {
     /// `prefix` is put in front as it is.
-    pub(crate) fn new(prefix: &str, show: &ShowId, version: &str, session: SessionId) -> Self {
+    pub(crate) fn new(prefix: &str, seat: &Seat, version: &str, session: SessionId) -> Self {
+        let Seat { show, rehearsal } = seat;
+        let kind = if *rehearsal {
+            "rehearsals"
+        } else {
+            "recordings"
+        };
         Self {
-            path: format!("{prefix}recordings/{show}/{version}"),
+            path: format!("{prefix}{kind}/{show}/{version}"),
             file_stem: format!("{show}-{version}"),
             session,
         }
@@ -164,9 +170,18 @@ mod tests {
 
     #[test]
     fn keys_are_those_of_the_contract() {
-        let show = "7".parse().expect("a show id");
+        let seat = |rehearsal| Seat {
+            show: "7".parse().expect("a show id"),
+            rehearsal,
+        };
         let session = "01JDA0000000000000000000AB".parse().expect("a session id");
-        let folder = Folder::new("station/", &show, "2026-11-23T20-15-00Z", session);
+        let version = "2026-11-23T20-15-00Z";
+        let rehearsal = Folder::new("station/", &seat(true), version, session);
+        assert_eq!(
+            rehearsal.media(Label::First, "webm", Place::Regular),
+            "station/rehearsals/7/2026-11-23T20-15-00Z/recording.webm"
+        );
+        let folder = Folder::new("station/", &seat(false), version, session);
         let base = "station/recordings/7/2026-11-23T20-15-00Z";
         let key = |label, place| folder.media(label, "webm", place);
         assert_eq!(

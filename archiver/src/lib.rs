@@ -11,6 +11,7 @@ mod error;
 mod finalize;
 mod keys;
 mod metrics;
+mod removal;
 mod service;
 mod store;
 
@@ -130,7 +131,7 @@ struct Opener {
     ready: Arc<OnceLock<Ready>>,
 }
 
-/// Opens the database, however long that takes.
+/// Opens the database, however long that takes, and keeps it clean from then on.
 async fn open(opener: Opener, health: Health) {
     let Opener {
         config,
@@ -149,16 +150,22 @@ async fn open(opener: Opener, health: Health) {
     };
     let context = Context {
         db: db.clone(),
-        store,
+        store: Arc::clone(&store),
         prefix: config.s3_prefix,
         part_size: config.part_size,
         lease: config.claim_lease,
         owner: format!("archiver-{}", Ulid::new()),
-        shutdown,
+        ffmpeg: config.ffmpeg,
+        shutdown: shutdown.clone(),
         slots: Semaphore::new(JOBS_MAX),
     };
     let jobs = Jobs::new(context, cut_off);
-    if ready.set(Ready { db, jobs }).is_ok() {
+    let ours = Ready {
+        db: db.clone(),
+        jobs,
+    };
+    if ready.set(ours).is_ok() {
         health.ready();
     }
+    removal::of_rehearsals(db, &*store, config.rehearsal_retention, shutdown).await;
 }

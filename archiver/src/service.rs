@@ -11,11 +11,12 @@ use crate::{
     db::{Db, Page, RecordingRow},
     finalize::{Ingest, Jobs, MANIFEST_TYPE},
     keys::{self, Folder, Label},
+    removal::{self, RemovalError},
     store::ObjectStore,
 };
 use aircheck_core::{
     code::Code,
-    id::ShowId,
+    id::{Seat, ShowId},
     recording::Status as RecordingStatus,
     spool::{GapPolicy, Stage},
     wire::TITLE_MAX,
@@ -76,13 +77,11 @@ impl Service {
                 "the recording has not ended yet",
             ));
         }
-        let objects = row.objects.0.iter().map(|object| object.key.as_str());
-        for key in objects.chain(row.manifest_key.as_deref()) {
-            self.store.delete(key).await?;
+        match removal::remove(&self.ready()?.db, &*self.store, &row).await {
+            Ok(()) => Ok(()),
+            Err(RemovalError::Store(error)) => Err(error.into()),
+            Err(RemovalError::Db(error)) => Err(error.into()),
         }
-        self.ready()?.db.bury(id).await?;
-        tracing::info!(recording_id = id, show_id = row.show_id, "deleted");
-        Ok(())
     }
 
     /// `name`: what follows the last slash of a key, or `manifest.json`; `None`: the archive.
@@ -95,7 +94,11 @@ impl Service {
         if !is_final(&row) {
             return Err(nothing());
         }
-        let folder = Folder::new(&self.prefix, &show, &row.version, session);
+        let seat = Seat {
+            show,
+            rehearsal: row.rehearsal,
+        };
+        let folder = Folder::new(&self.prefix, &seat, &row.version, session);
         let (key, disposition, content_type) = if name == Some(keys::MANIFEST) {
             let key = row.manifest_key.as_deref().ok_or_else(nothing)?;
             (key, folder.manifest_disposition(), MANIFEST_TYPE)
@@ -128,6 +131,7 @@ impl Service {
         let page = Page {
             show_id: request.show_id.as_deref().map(show_id).transpose()?,
             status: status.to_core(),
+            rehearsals: request.rehearsals,
             after: request.after.as_deref().map(cursor::read).transpose()?,
             // One more than asked for tells whether there is another page.
             limit: u64::from(limit) + 1,

@@ -16,6 +16,15 @@ pub const SHOW_ID_MAX: usize = 64;
 #[serde(try_from = "String", into = "String")]
 pub struct ShowId(String);
 
+/// What a session occupies while it is open: a show has one on air, and one rehearsal beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Seat {
+    /// The show.
+    pub show: ShowId,
+    /// Not for listeners.
+    pub rehearsal: bool,
+}
+
 /// Text that is no show id.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ShowIdError {

@@ -10,5 +10,6 @@ pub mod id;
 pub mod media;
 pub mod recording;
 pub mod session;
+pub mod sheet;
 pub mod spool;
 pub mod wire;

@@ -2,6 +2,7 @@
 //!
 //! Owns the field names of the contract's recording. Must never hold what only a service knows.
 
+use crate::sheet::Sheet;
 use serde::{Deserialize, Serialize};
 
 /// Where a recording stands. Statuses never go back.
@@ -147,6 +148,12 @@ pub struct Recording {
     pub crc64nvme: Option<String>,
     /// Points in the timeline.
     pub markers: Vec<Marker>,
+    /// Not for listeners: kept apart, and not for long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rehearsal: bool,
+    /// What a rehearsal was worth, once it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sheet: Option<Sheet>,
     /// Keys of every media object of the recording, where there is more than the archive.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<String>,

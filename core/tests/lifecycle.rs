@@ -3,7 +3,7 @@
 //! schedule is in the failure text, shrunk.
 
 use aircheck_core::{
-    id::{Epoch, SessionId, ShowId},
+    id::{Epoch, Seat, SessionId, ShowId},
     recording::Status,
     session::{Admit, Directory, Limits, Now, Output, Refusal, Session, StopBy},
     spool::{Event, Manifest, Stage},
@@ -101,6 +101,13 @@ fn show() -> ShowId {
     "7".parse().expect("a show id")
 }
 
+fn seat() -> Seat {
+    Seat {
+        show: show(),
+        rehearsal: false,
+    }
+}
+
 impl World {
     fn new() -> Self {
         Self {
@@ -146,7 +153,7 @@ impl World {
                 Output::Persist(event) => self.journal.push(event),
                 Output::Finalize => {
                     *self.finalizes.entry(session.id()).or_default() += 1;
-                    self.directory.close(&show(), session.id());
+                    self.directory.close(&seat(), session.id());
                 }
                 Output::Fence(_) | Output::Changed => {}
             }
@@ -157,7 +164,7 @@ impl World {
         let user = format!("user-{user}");
         for _ in 0..3 {
             let fresh = SessionId(self.next_id.into());
-            match self.directory.admit(&show(), fresh).expect("room") {
+            match self.directory.admit(&seat(), fresh).expect("room") {
                 Admit::Existing(id) => {
                     assert_eq!(self.session.as_ref().map(Session::id), Some(id));
                 }
@@ -298,7 +305,7 @@ impl World {
         }
         let recovered = Session::recover(manifest, Limits::default(), self.now);
         if recovered.is_open() {
-            self.directory.admit(&show(), id).expect("room");
+            self.directory.admit(&seat(), id).expect("room");
         }
         self.session = Some(recovered);
     }
@@ -313,7 +320,7 @@ impl World {
         let Some(session) = &self.session else { return };
         assert_eq!(
             session.is_open(),
-            self.directory.find(&show()) == Some(session.id()),
+            self.directory.find(&seat()) == Some(session.id()),
             "the show is held by its open session and by nobody else"
         );
         let finalized = self.finalizes.get(&session.id()).copied().unwrap_or(0);

@@ -264,7 +264,7 @@ impl Cluster {
     /// Shows whose sessions the ingest still holds.
     pub async fn sessions(&self) -> Vec<String> {
         let mut ingest = grpc::ingest(self.ingest).await;
-        let request = ListSessionsRequest { show_id: None };
+        let request = ListSessionsRequest::default();
         let answer = ingest.list_sessions(request).await;
         let sessions = answer.expect("the ingest answers").into_inner().sessions;
         sessions

@@ -54,6 +54,12 @@ impl Bucket {
         fs::read(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()))
     }
 
+    /// Whether there is such an object.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.files().iter().any(|path| path.ends_with(key))
+    }
+
     /// Uploads that were begun and neither completed nor aborted, and stray parts.
     #[must_use]
     pub fn open_uploads(&self) -> Vec<String> {

@@ -134,6 +134,52 @@ async fn a_show_goes_from_ready_to_archived() {
 }
 
 #[tokio::test]
+async fn a_rehearsal_is_measured_and_ends_with_its_sheet() {
+    let mut scene = Scene::new().await;
+    let mut client = resumable(scene.address, "?show_id=7&test=true").await;
+    client.hello("t1").await;
+    let mut broadcast = scene.broadcasts.next().await;
+    assert!(broadcast.open.rehearsal);
+    broadcast.ready(0).await;
+    assert_eq!(client.json().await["type"], "ready");
+    client.binary("abc").await;
+    assert_eq!(broadcast.chunk().await.offset, 0);
+    let ack = Ack {
+        take: "t1".into(),
+        offset: 3,
+        archived: 0,
+    };
+    broadcast.answer(Response::Ack(ack)).await;
+    // The ping comes before the ack, so its pong has been sent when the ack was read.
+    assert_eq!(client.json().await["type"], "ack");
+    client.text(r#"{"type":"stop"}"#).await;
+    let Some(Request::Link(link)) = broadcast.next().await else {
+        panic!("what was measured comes before stop");
+    };
+    assert!(link.round_trip.is_some_and(|times| times.p99_us > 0));
+    assert!(link.ack.is_some_and(|times| times.p50_us > 0));
+    assert!(matches!(broadcast.next().await, Some(Request::Stop(_))));
+    let sheet = r#"{"round_trip_ms":null,"ack_ms":{"p50":1.5,"p99":2.0},"lost_bytes":0,"reconnects":0,"level":null,"verdict":"fair","reasons":["x"]}"#;
+    let mut recording = recording("01JSESSION", "7", RecordingStatus::Archived);
+    recording.rehearsal = true;
+    recording.sheet = Some(sheet.to_owned());
+    let end = End {
+        recording: Some(recording),
+    };
+    broadcast.answer(Response::End(Box::new(end))).await;
+    let said = client.json().await;
+    assert_eq!(
+        (&said["type"], &said["verdict"]),
+        (&json!("sheet"), &json!("fair"))
+    );
+    assert_eq!(said["ack_ms"], json!({"p50": 1.5, "p99": 2.0}));
+    let archived = client.json().await;
+    assert_eq!(archived["recording"]["rehearsal"], true);
+    assert_eq!(archived["recording"]["sheet"]["reasons"], json!(["x"]));
+    assert_eq!(client.closed().await, 1000);
+}
+
+#[tokio::test]
 async fn a_recording_that_failed_is_named_so() {
     let mut scene = Scene::new().await;
     let (mut client, broadcast) = live(&mut scene, 0).await;

@@ -14,7 +14,7 @@ use crate::{
 };
 use aircheck_core::{
     code::Code,
-    id::{SessionId, ShowId},
+    id::{Seat, SessionId, ShowId},
     session::{Admit, Directory, Session},
     spool::{GapPolicy, Manifest},
 };
@@ -41,6 +41,8 @@ pub(crate) struct ShowSettings {
     pub(crate) title: Option<String>,
     pub(crate) grace_ms: Option<u64>,
     pub(crate) gap_policy: GapPolicy,
+    /// Beside the show, not on air.
+    pub(crate) rehearsal: bool,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,7 @@ struct Table {
     directory: Directory,
     sessions: HashMap<SessionId, Handle>,
     /// Ended ones, oldest first.
-    recent: VecDeque<(ShowId, ingest::SessionStatus)>,
+    recent: VecDeque<(Seat, ingest::SessionStatus)>,
 }
 
 /// See the module.
@@ -99,24 +101,29 @@ impl Registry {
     /// Takes up what a spool still held.
     pub(crate) fn recover(self: &Arc<Self>, recovered: Vec<Recovered>) {
         for Recovered { spool, manifest } in recovered {
-            let (id, show_id) = (manifest.session, manifest.show_id.clone());
+            let (id, seat) = (manifest.session, manifest.seat());
+            let show_id = &seat.show;
             tracing::info!(%show_id, session_id = %id, bytes = manifest.bytes(), "session recovered");
             let session = Session::recover(manifest, self.options.limits(), self.clock.now());
-            if session.is_open() && self.table().directory.admit(&show_id, id).is_err() {
+            if session.is_open() && self.table().directory.admit(&seat, id).is_err() {
                 tracing::warn!(%show_id, "more sessions recovered than allowed; this one runs on");
             }
-            self.start(session, spool, id, show_id);
+            self.start(session, spool, id, seat);
         }
     }
 
-    /// The session of a show, which begins now if there is none.
+    /// The session of a show, or of its rehearsal, which begins now if there is none.
     pub(crate) fn admit(
         self: &Arc<Self>,
         show_id: &ShowId,
         settings: &ShowSettings,
     ) -> Result<Handle, Fault> {
         let mut table = self.table();
-        let admitted = table.directory.admit(show_id, SessionId(Ulid::new()));
+        let seat = Seat {
+            show: show_id.clone(),
+            rehearsal: settings.rehearsal,
+        };
+        let admitted = table.directory.admit(&seat, SessionId(Ulid::new()));
         let full = |error: aircheck_core::session::Full| {
             Fault::retry(Code::TooMany, error.to_string(), 10_000)
         };
@@ -131,10 +138,12 @@ impl Registry {
         let mut manifest = Manifest::new(id, show_id.clone(), now.unix_ms, grace_ms);
         manifest.title.clone_from(&settings.title);
         manifest.gap_policy = settings.gap_policy;
+        manifest.rehearsal = settings.rehearsal;
         let session = Session::open(manifest, self.options.limits(), now);
         Failpoint::SessionOpened.pass();
-        tracing::info!(%show_id, session_id = %id, "session opened");
-        Ok(self.start(session, self.spool.session(id), id, show_id.clone()))
+        let rehearsal = settings.rehearsal;
+        tracing::info!(%show_id, session_id = %id, rehearsal, "session opened");
+        Ok(self.start(session, self.spool.session(id), id, seat))
     }
 
     fn start(
@@ -142,23 +151,24 @@ impl Registry {
         session: Session,
         spool: crate::spool::SessionSpool,
         id: SessionId,
-        show_id: ShowId,
+        seat: Seat,
     ) -> Handle {
         let (mailbox, receiver) = mpsc::channel(MAILBOX);
         let handle = Handle {
             id,
-            show_id,
+            seat,
             mailbox: mailbox.clone(),
         };
         self.table().sessions.insert(id, handle.clone());
         let open = session.is_open();
-        let wanted = if open {
+        let on_air = open && !handle.seat.rehearsal;
+        let wanted = if on_air {
             &self.options.live_sinks[..]
         } else {
             &[]
         };
         let (sinks, feeds) =
-            Sinks::start(wanted, &self.options.ffmpeg, &handle.show_id, &self.sinks);
+            Sinks::start(wanted, &self.options.ffmpeg, &handle.seat.show, &self.sinks);
         let marks = spool.marks();
         let actor = Actor::new(Parts {
             session,
@@ -201,15 +211,19 @@ impl Registry {
         });
     }
 
-    /// The session of a show, if it is open.
+    /// The session of a show on air, if it is open.
     pub(crate) fn open_session(&self, show_id: &ShowId) -> Option<Handle> {
         let table = self.table();
-        table.sessions.get(&table.directory.find(show_id)?).cloned()
+        let seat = Seat {
+            show: show_id.clone(),
+            rehearsal: false,
+        };
+        table.sessions.get(&table.directory.find(&seat)?).cloned()
     }
 
-    /// Every session that is not over, of one show or of all, the newest first.
-    pub(crate) fn handles(&self, show_id: Option<&ShowId>) -> Vec<Handle> {
-        let wanted = |handle: &&Handle| show_id.is_none_or(|show| handle.show_id == *show);
+    /// Every session that is not over and whose seat is wanted, the newest first.
+    pub(crate) fn handles(&self, wanted: impl Fn(&Seat) -> bool) -> Vec<Handle> {
+        let wanted = |handle: &&Handle| wanted(&handle.seat);
         let mut found: Vec<_> = self
             .table()
             .sessions
@@ -228,7 +242,7 @@ impl Registry {
             .recent
             .iter()
             .rev()
-            .filter(|(show, _)| show == show_id);
+            .filter(|(seat, _)| seat.show == *show_id && !seat.rehearsal);
         found.next().map(|(_, status)| status.clone())
     }
 
@@ -273,8 +287,8 @@ impl Registry {
     }
 
     /// A session takes no more connections: its show is free.
-    pub(crate) fn sealed(&self, show_id: &ShowId, id: SessionId) {
-        self.table().directory.close(show_id, id);
+    pub(crate) fn sealed(&self, seat: &Seat, id: SessionId) {
+        self.table().directory.close(seat, id);
     }
 
     /// A sealed session's events are durable: its archive is due.
@@ -286,10 +300,10 @@ impl Registry {
     }
 
     /// A session's archive is proved, and that is durable: its bytes may go.
-    pub(crate) fn over(&self, show_id: &ShowId, status: ingest::SessionStatus) {
+    pub(crate) fn over(&self, seat: Seat, status: ingest::SessionStatus) {
         let id = status.session.parse::<SessionId>();
         let mut table = self.table();
-        table.recent.push_back((show_id.clone(), status));
+        table.recent.push_back((seat, status));
         if table.recent.len() > RECENT {
             table.recent.pop_front();
         }
@@ -306,7 +320,7 @@ impl Registry {
     fn lost(&self, id: SessionId) {
         let mut table = self.table();
         if let Some(handle) = table.sessions.remove(&id) {
-            table.directory.close(&handle.show_id, id);
+            table.directory.close(&handle.seat, id);
         }
         metrics::counter!("aircheck_sessions_lost_total").increment(1);
     }
@@ -316,7 +330,7 @@ impl Registry {
         self.sessions.close();
         self.errands.close();
         self.sinks.close();
-        for handle in self.handles(None) {
+        for handle in self.handles(|_| true) {
             if handle
                 .mailbox
                 .send_timeout(Command::Drain, limit)

@@ -2,8 +2,8 @@
 //!
 //! Owns field-by-field translation; must never drop or invent a value.
 
-use crate::archiver;
-use aircheck_core::{id::rfc3339, recording};
+use crate::{archiver, ingest};
+use aircheck_core::{id::rfc3339, recording, sheet};
 
 impl From<recording::Status> for archiver::RecordingStatus {
     fn from(status: recording::Status) -> Self {
@@ -56,7 +56,36 @@ impl From<archiver::Recording> for recording::Recording {
             sha256: from.sha256,
             crc64nvme: from.crc64nvme,
             markers: from.markers.into_iter().map(Into::into).collect(),
+            rehearsal: from.rehearsal,
+            // A sheet that is not understood is none: it must not hide the recording.
+            sheet: from.sheet.and_then(|json| serde_json::from_str(&json).ok()),
             objects: from.objects,
+        }
+    }
+}
+
+impl From<sheet::Link> for ingest::Link {
+    fn from(link: sheet::Link) -> Self {
+        let times = |times: sheet::Times| ingest::Times {
+            p50_us: times.p50_us,
+            p99_us: times.p99_us,
+        };
+        Self {
+            round_trip: link.round_trip.map(times),
+            ack: link.ack.map(times),
+        }
+    }
+}
+
+impl From<ingest::Link> for sheet::Link {
+    fn from(link: ingest::Link) -> Self {
+        let times = |times: ingest::Times| sheet::Times {
+            p50_us: times.p50_us,
+            p99_us: times.p99_us,
+        };
+        Self {
+            round_trip: link.round_trip.map(times),
+            ack: link.ack.map(times),
         }
     }
 }

@@ -152,6 +152,7 @@ impl Common {
             session: None,
             take,
             force: false,
+            rehearse: false,
         };
         let mut line = dialer.dial(hello).await?;
         let ready = async {

@@ -158,6 +158,7 @@ impl Driver {
             take: self.take(),
             // A reconnect must not throw out who has taken over meanwhile.
             force: self.wishes.force && self.session.is_none(),
+            rehearse: self.wishes.rehearse,
         };
         let mut line = self.dialer.dial(hello).await?;
         let ready = self.agreed(&mut line).await?;

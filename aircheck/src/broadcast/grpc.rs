@@ -89,6 +89,7 @@ impl Dialer {
             show_id: self.show.clone(),
             user: self.user.clone(),
             force: hello.force,
+            rehearsal: hello.rehearse,
             dialect: ingest::Dialect::Resumable.into(),
             session: hello.session,
             take: Some(take(hello.take)),
@@ -120,6 +121,7 @@ impl Dialer {
         let mut client = self.connect(CancellationToken::new()).await?;
         let request = ListSessionsRequest {
             show_id: Some(self.show.clone()),
+            rehearsals: true,
         };
         let answer = timeout(ANSWER_TIMEOUT, client.list_sessions(request)).await;
         let answer = answer

@@ -35,6 +35,8 @@ pub(crate) struct Hello {
     pub(crate) take: Take,
     /// Take over from another broadcaster.
     pub(crate) force: bool,
+    /// Not on air.
+    pub(crate) rehearse: bool,
 }
 
 /// What we say.

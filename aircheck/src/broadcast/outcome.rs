@@ -13,6 +13,8 @@ use thiserror::Error;
 pub(crate) struct Wishes {
     /// Take over from another broadcaster.
     pub(crate) force: bool,
+    /// Rehearse instead of going on air.
+    pub(crate) rehearse: bool,
     /// End the session after the last byte.
     pub(crate) stop: bool,
     /// Tear the connection this often.

@@ -80,7 +80,7 @@ impl Dialer {
     pub(super) async fn dial(&self, hello: Hello) -> Result<Line, Loss> {
         let cut = CancellationToken::new();
         let stream = self.route.open_in_time(cut.clone()).await?;
-        let mut socket = self.upgrade(stream, hello.force).await?;
+        let mut socket = self.upgrade(stream, &hello).await?;
         let first = FromClient::Hello {
             session: hello.session,
             take: hello.take,
@@ -104,9 +104,14 @@ impl Dialer {
         })
     }
 
-    async fn upgrade(&self, stream: Stream, force: bool) -> Result<WebSocketStream<Stream>, Loss> {
-        let force = if force { "&force=true" } else { "" };
-        let path = format!("/ws/stream?show_id={}{force}", escaped(&self.show));
+    async fn upgrade(
+        &self,
+        stream: Stream,
+        hello: &Hello,
+    ) -> Result<WebSocketStream<Stream>, Loss> {
+        let force = if hello.force { "&force=true" } else { "" };
+        let test = if hello.rehearse { "&test=true" } else { "" };
+        let path = format!("/ws/stream?show_id={}{force}{test}", escaped(&self.show));
         let url = join(&self.base, &path).map_err(Loss::retry)?.to_string();
         let mut request = url
             .replacen("http", "ws", 1)
@@ -276,6 +281,8 @@ fn heard(
             archived,
         },
         FromServer::State { error, .. } => Heard::State { error },
+        // The recording has it, too.
+        FromServer::Sheet(_) => return Ok(None),
         FromServer::Finalizing { archived, .. } => Heard::Finalizing { archived },
         FromServer::Archived { recording } | FromServer::Failed { recording } => {
             Heard::End(recording)

@@ -68,6 +68,10 @@ pub(crate) struct Push {
     /// Take over from another broadcaster
     #[arg(long, env = "AIRCHECK_FORCE")]
     force: bool,
+    /// Rehearse: beside the show and not on air. The recording, which is not kept for long, says how
+    /// it went
+    #[arg(long, env = "AIRCHECK_REHEARSE")]
+    rehearse: bool,
     /// Leave the session open after the last byte, as if the connection were lost
     #[arg(long, env = "AIRCHECK_NO_STOP")]
     no_stop: bool,
@@ -118,6 +122,7 @@ pub(crate) async fn run(push: Push) -> anyhow::Result<ExitCode> {
     let bytes = recorder.bytes;
     let wishes = Wishes {
         force: push.force,
+        rehearse: push.rehearse,
         stop: !push.no_stop,
         drop_every: push.drop_every,
         retry_for: push.retry_for,

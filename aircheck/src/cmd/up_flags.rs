@@ -145,6 +145,9 @@ pub(crate) struct StoreFlags {
     /// How long a job's claim on a recording outlives an archiver that died
     #[arg(long, env = "AIRCHECK_CLAIM_LEASE", value_parser = args::duration, default_value = "30s")]
     claim_lease: Duration,
+    /// How long rehearsals are kept after their end
+    #[arg(long, env = "AIRCHECK_REHEARSAL_RETENTION", value_parser = args::duration, default_value = "24h")]
+    rehearsal_retention: Duration,
 }
 
 impl StoreFlags {
@@ -255,6 +258,8 @@ impl Up {
             part_size: store.part_size,
             presign_ttl: store.presign_ttl,
             claim_lease: store.claim_lease,
+            rehearsal_retention: store.rehearsal_retention,
+            ffmpeg: self.options.ffmpeg.clone(),
         }
     }
 }

@@ -57,6 +57,8 @@ pub(crate) struct Finish {
     pub(crate) duration_ms: Option<u64>,
     /// What is worth keeping of the work.
     pub(crate) work: Option<Work>,
+    /// Of a rehearsal.
+    pub(crate) sheet: Option<serde_json::Value>,
 }
 
 impl Db {
@@ -206,6 +208,7 @@ impl Db {
                     Expr::value(finish.duration_ms.map(signed)),
                 )
                 .col_expr(Column::Work, Expr::value(finish.work.clone()))
+                .col_expr(Column::Sheet, Expr::value(finish.sheet.clone()))
                 .col_expr(Column::ClaimUntil, Expr::value(0_i64))
                 .col_expr(Column::UpdatedAt, Expr::value(now))
         };
@@ -325,6 +328,7 @@ mod tests {
             manifest_key,
             duration_ms: None,
             work: None,
+            sheet: None,
         }
     }
 

@@ -28,6 +28,8 @@ const SUFFIX_MAX: u32 = 1000;
 pub(crate) struct Page {
     pub(crate) show_id: Option<ShowId>,
     pub(crate) status: Option<Status>,
+    /// With rehearsals.
+    pub(crate) rehearsals: bool,
     /// `started_at` and id of the last recording of the page before.
     pub(crate) after: Option<(i64, String)>,
     pub(crate) limit: u64,
@@ -86,6 +88,9 @@ impl Db {
     /// Newest first, without deleted ones.
     pub(crate) async fn recordings(&self, page: &Page) -> Result<Vec<RecordingRow>, DbError> {
         let mut select = Entity::find().filter(Column::DeletedAt.is_null());
+        if !page.rehearsals {
+            select = select.filter(Column::Rehearsal.eq(false));
+        }
         if let Some(show_id) = &page.show_id {
             select = select.filter(Column::ShowId.eq(show_id.as_str()));
         }
@@ -109,6 +114,21 @@ impl Db {
         deadline(select.all(&self.connection)).await
     }
 
+    /// Rehearsals that are over since before `ended_before`, in Unix milliseconds, and not deleted yet.
+    pub(crate) async fn old_rehearsals(
+        &self,
+        ended_before: u64,
+        limit: u64,
+    ) -> Result<Vec<RecordingRow>, DbError> {
+        let select = Entity::find()
+            .filter(Column::Rehearsal.eq(true))
+            .filter(Column::DeletedAt.is_null())
+            .filter(Column::Status.is_in([Status::Archived.as_str(), Status::Failed.as_str()]))
+            .filter(Column::EndedAt.lt(signed(ended_before)))
+            .limit(limit);
+        deadline(select.all(&self.connection)).await
+    }
+
     /// Marks a final recording as deleted and forgets what was in it. What remains keeps its version
     /// from being given away and a late finalize from bringing it back.
     pub(crate) async fn bury(&self, id: &str) -> Result<(), DbError> {
@@ -124,6 +144,7 @@ impl Db {
             .col_expr(Column::Markers, Expr::value(Markers::default()))
             .col_expr(Column::Manifest, Expr::value(serde_json::Value::Null))
             .col_expr(Column::Work, Expr::value(None::<Work>))
+            .col_expr(Column::Sheet, Expr::value(None::<serde_json::Value>))
             .filter(Column::Id.eq(id))
             .filter(Column::Status.is_in([Status::Archived.as_str(), Status::Failed.as_str()]));
         deadline(update.exec(&self.connection)).await?;
@@ -222,6 +243,8 @@ fn fresh(manifest: &Manifest, version: String) -> ActiveModel {
         created_at: Set(now),
         updated_at: Set(now),
         work: Set(None),
+        rehearsal: Set(manifest.rehearsal),
+        sheet: Set(None),
         deleted_at: Set(None),
     }
 }

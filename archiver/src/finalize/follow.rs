@@ -124,10 +124,8 @@ impl Follower {
         let context = Arc::clone(&self.context);
         let stop = self.stop.clone();
         let manifest = Arc::clone(&self.news.borrow().manifest);
-        let Manifest {
-            show_id, session, ..
-        } = &*manifest;
-        let folder = Folder::new(&context.prefix, show_id, &row.version, *session);
+        let (seat, session) = (manifest.seat(), manifest.session);
+        let folder = Folder::new(&context.prefix, &seat, &row.version, session);
         let shipper = Shipper {
             context: &context,
             stop: &stop,

@@ -10,6 +10,7 @@ use super::{
     manifest::{self, Layout},
     prove::prove,
     raw::Takes,
+    rehearsal,
     ship::Shipper,
     source::Ingest,
     stitch::Stitcher,
@@ -26,7 +27,7 @@ use aircheck_core::{recording::Status, spool::Manifest};
 use aircheck_proto::Fault;
 use aircheck_runtime::failpoint::Failpoint;
 use aircheck_runtime::shutdown::Shutdown;
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep},
@@ -53,6 +54,8 @@ pub(crate) struct Context {
     pub(crate) lease: Duration,
     /// This process, as claims name it.
     pub(crate) owner: String,
+    /// The ffmpeg that listens to rehearsals.
+    pub(crate) ffmpeg: PathBuf,
     pub(crate) shutdown: Shutdown,
     /// One permit a job at work: each may hold two parts in memory.
     pub(crate) slots: Semaphore,
@@ -171,7 +174,7 @@ impl Job {
     ) -> Result<RecordingRow, Halt> {
         let Context { db, prefix, .. } = &*self.context;
         let session = &self.manifest;
-        let folder = Folder::new(prefix, &session.show_id, &row.version, session.session);
+        let folder = Folder::new(prefix, &session.seat(), &row.version, session.session);
         let shipper = Shipper {
             context: &self.context,
             stop,
@@ -190,7 +193,11 @@ impl Job {
         let manifest_key =
             manifest::write(self, shipper, &row.version, &made.objects, &made.layout).await?;
         Failpoint::ManifestPut.pass();
-        let finish = outcome(session, made, manifest_key);
+        let mut finish = outcome(session, made, manifest_key);
+        if session.rehearsal {
+            let sheet = rehearsal::sheet(&self.context, session, &finish).await;
+            finish.sheet = serde_json::to_value(sheet).ok();
+        }
         let bytes = session.bytes();
         self.listeners.tell(Progress {
             bytes,
@@ -330,6 +337,7 @@ fn outcome(manifest: &Manifest, made: Objects, manifest_key: String) -> Finish {
         manifest_key,
         duration_ms,
         work,
+        sheet: None,
     }
 }
 

@@ -26,6 +26,7 @@ mod live;
 mod manifest;
 mod prove;
 mod raw;
+mod rehearsal;
 mod ship;
 mod source;
 mod stitch;

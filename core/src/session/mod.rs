@@ -26,8 +26,9 @@ pub use directory::{Admit, Directory, Full};
 pub use takes::{Accept, Cursor, TakeStart};
 
 use crate::{
-    id::{Epoch, SessionId, ShowId},
+    id::{Epoch, Seat, SessionId, ShowId},
     recording::{EndReason, Gap, Marker, Status},
+    sheet::Link,
     spool::{Event, Manifest, Stage},
     wire::Take,
 };
@@ -231,6 +232,12 @@ impl Session {
     #[must_use]
     pub fn show_id(&self) -> &ShowId {
         &self.manifest.show_id
+    }
+
+    /// What it occupies while it is open.
+    #[must_use]
+    pub fn seat(&self) -> Seat {
+        self.manifest.seat()
     }
 
     /// Health of the recording branch.
@@ -465,6 +472,13 @@ impl Session {
             marker: Marker { at_ms, label, kind },
         });
         Ok(at_ms)
+    }
+
+    /// What the connection of a rehearsal was found to be. A show on air keeps no such thing.
+    pub fn handle_link(&mut self, epoch: Epoch, link: Link) {
+        if self.is_open() && self.manifest.rehearsal && epoch == self.manifest.epoch {
+            self.persist(Event::Rehearsed { link });
+        }
     }
 
     /// Everything of a take below `offset` is synced.

@@ -7,6 +7,7 @@ use super::Manifest;
 use crate::{
     id::Epoch,
     recording::{EndReason, Gap, Marker},
+    sheet::Link,
 };
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,11 @@ pub enum Event {
     Marked {
         /// Which.
         marker: Marker,
+    },
+    /// What was measured of the broadcaster's connection in a rehearsal.
+    Rehearsed {
+        /// What.
+        link: Link,
     },
     /// The recording branch gave up; from now on the recording is known to be incomplete.
     RecordingFailed {

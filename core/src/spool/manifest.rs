@@ -6,8 +6,9 @@
 
 use super::Event;
 use crate::{
-    id::{Epoch, SessionId, ShowId},
+    id::{Epoch, Seat, SessionId, ShowId},
     recording::{EndReason, Gap, Marker},
+    sheet::Link,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -94,6 +95,9 @@ pub struct Manifest {
     pub session: SessionId,
     /// The show.
     pub show_id: ShowId,
+    /// Not for listeners: kept apart, and not for long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rehearsal: bool,
     /// The show's title, where it has one.
     pub title: Option<String>,
     /// When it went live.
@@ -114,6 +118,9 @@ pub struct Manifest {
     pub markers: Vec<Marker>,
     /// Why the recording branch gave up, if it did.
     pub recording_error: Option<String>,
+    /// The broadcaster's connection, as measured in a rehearsal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<Link>,
     /// How far it has come.
     #[serde(flatten)]
     pub stage: Stage,
@@ -144,6 +151,7 @@ impl Manifest {
             format: FORMAT,
             session,
             show_id,
+            rehearsal: false,
             title: None,
             started_unix_ms,
             grace_ms,
@@ -154,6 +162,7 @@ impl Manifest {
             gaps: Vec::new(),
             markers: Vec::new(),
             recording_error: None,
+            link: None,
             stage: Stage::Grace {
                 since_unix_ms: started_unix_ms,
             },
@@ -246,6 +255,7 @@ impl Manifest {
             }
             Event::Gap { gap } => self.gaps.push(gap),
             Event::Marked { marker } => self.markers.push(marker),
+            Event::Rehearsed { link } => self.link = Some(link),
             Event::RecordingFailed { reason } => {
                 self.recording_error.get_or_insert(reason);
             }
@@ -290,6 +300,15 @@ impl Manifest {
             .map(|marker| self.started_unix_ms + marker.at_ms);
         let latest = takes.chain(markers).max().unwrap_or_default();
         latest.max(stage).max(self.started_unix_ms)
+    }
+
+    /// What the session occupies while it is open.
+    #[must_use]
+    pub fn seat(&self) -> Seat {
+        Seat {
+            show: self.show_id.clone(),
+            rehearsal: self.rehearsal,
+        }
     }
 
     /// Content type of the first take; empty before there is one.

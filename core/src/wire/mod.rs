@@ -2,7 +2,7 @@
 //!
 //! Owns field names and limits of the text messages; must never know how they travel.
 
-use crate::recording::Recording;
+use crate::{recording::Recording, sheet::Sheet};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -213,6 +213,8 @@ pub enum FromServer {
         /// How many of them are archived.
         archived: u64,
     },
+    /// Of a rehearsal, before its end.
+    Sheet(Sheet),
     /// The end: the archive is complete.
     Archived {
         /// The recording.

@@ -19,6 +19,7 @@ mod pause;
 mod plain;
 mod power;
 mod refusals;
+mod rehearsal;
 mod resume;
 mod rolling;
 mod split;

@@ -24,7 +24,7 @@ use std::sync::Arc;
 /// Longest page.
 const LIMIT_MAX: u32 = 200;
 
-/// `?status=&after=&limit=`; what is empty counts as absent.
+/// `?status=&after=&limit=&rehearsals=`; what is empty counts as absent.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct PageQuery {
     #[serde(default)]
@@ -33,6 +33,8 @@ pub(super) struct PageQuery {
     after: String,
     #[serde(default)]
     limit: String,
+    #[serde(default)]
+    rehearsals: String,
 }
 
 /// `?object=`; what is empty counts as absent.
@@ -69,12 +71,21 @@ impl PageQuery {
                     Fault::new(Code::BadMessage, message)
                 })?,
         };
+        let rehearsals = match self.rehearsals.as_str() {
+            "" | "false" | "0" => false,
+            "true" | "1" => true,
+            _ => {
+                let message = "rehearsals must be true or false";
+                return Err(Fault::new(Code::BadMessage, message));
+            }
+        };
         let after = Some(self.after).filter(|cursor| !cursor.is_empty());
         Ok(ListRecordingsRequest {
             show_id,
             status: status.into(),
             after,
             limit,
+            rehearsals,
         })
     }
 }
@@ -184,6 +195,7 @@ mod tests {
             status: status.to_owned(),
             after: String::new(),
             limit: limit.to_owned(),
+            rehearsals: String::new(),
         };
         query.request(None).map_err(|fault| fault.code)
     }

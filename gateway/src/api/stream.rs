@@ -195,6 +195,8 @@ fn running(session: SessionStatus) -> Recording {
         sha256: None,
         crc64nvme: None,
         markers: Vec::new(),
+        rehearsal: session.rehearsal,
+        sheet: None,
         objects: Vec::new(),
     }
 }

@@ -72,7 +72,10 @@ impl Ingest {
     }
 
     async fn list(&self, show_id: Option<String>) -> Result<Vec<SessionStatus>, Fault> {
-        let request = ingest::ListSessionsRequest { show_id };
+        let request = ingest::ListSessionsRequest {
+            show_id,
+            rehearsals: false,
+        };
         let answer = Peer::Ingest
             .call(CALL_DEADLINE, self.client().list_sessions(request))
             .await;

@@ -91,6 +91,7 @@ async fn holds(ingest: &Ingest, show: &ShowId) -> bool {
     let mut client = ingest.client();
     let request = ListSessionsRequest {
         show_id: Some(show.to_string()),
+        rehearsals: false,
     };
     let answer = Peer::Ingest
         .call(LOCATE_DEADLINE, client.list_sessions(request))

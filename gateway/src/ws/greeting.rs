@@ -46,15 +46,17 @@ pub(super) async fn serve(app: Arc<App>, admission: Result<Admitted, Fault>, upg
             Ok(admitted) => {
                 let until = admitted.grant.until;
                 let greeted = greet(&app, &mut wire, admitted).await;
-                greeted.map(|(dialect, publication)| (dialect, publication, until))
+                let rehearsal = admitted.wish.rehearsal;
+                greeted.map(|(dialect, publication)| (dialect, publication, until, rehearsal))
             }
             Err(fault) => Err(Ending::Ours(fault.clone())),
         };
         let ending = match opened {
-            Ok((dialect, publication, until)) => {
+            Ok((dialect, publication, until, rehearsal)) => {
                 let (session_id, epoch) = (&publication.ready.session, publication.ready.epoch);
                 tracing::info!(session_id, epoch, "broadcaster is live");
                 let pump = Pump::new(&app, wire, dialect, publication, until);
+                let pump = if rehearsal { pump.measured() } else { pump };
                 pump.run(&app).await
             }
             Err(ending) => {

@@ -23,6 +23,7 @@ const VERSION: &str = "13";
 struct Parameters {
     show_id: Option<String>,
     force: Option<String>,
+    test: Option<String>,
 }
 
 /// A broadcaster's wish.
@@ -30,6 +31,8 @@ struct Parameters {
 pub(crate) struct Wish {
     pub(crate) show: ShowId,
     pub(crate) force: bool,
+    /// Not on air.
+    pub(crate) rehearsal: bool,
 }
 
 /// How a broadcaster speaks.
@@ -42,7 +45,7 @@ pub(crate) enum Offer {
 /// Reads the query.
 ///
 /// # Errors
-/// If the show's name or `force` is malformed.
+/// If the show's name, `force` or `test` is malformed.
 pub(crate) fn wish(uri: &Uri) -> Result<Wish, Fault> {
     let Query(parameters) = Query::<Parameters>::try_from_uri(uri)
         .map_err(|rejection| Fault::new(Code::BadMessage, rejection.body_text()))?;
@@ -51,12 +54,22 @@ pub(crate) fn wish(uri: &Uri) -> Result<Wish, Fault> {
         .unwrap_or_default()
         .parse::<ShowId>()
         .map_err(|error| Fault::new(Code::BadShowId, error.to_string()))?;
-    let force = match parameters.force.as_deref() {
-        Some("true" | "1") => true,
-        None | Some("" | "false" | "0") => false,
-        Some(_) => return Err(Fault::new(Code::BadMessage, "force must be true or false")),
-    };
-    Ok(Wish { show, force })
+    Ok(Wish {
+        show,
+        force: flag("force", parameters.force.as_deref())?,
+        rehearsal: flag("test", parameters.test.as_deref())?,
+    })
+}
+
+fn flag(name: &str, text: Option<&str>) -> Result<bool, Fault> {
+    match text {
+        Some("true" | "1") => Ok(true),
+        None | Some("" | "false" | "0") => Ok(false),
+        Some(_) => {
+            let message = format!("{name} must be true or false");
+            Err(Fault::new(Code::BadMessage, message))
+        }
+    }
 }
 
 /// The dialect that a client offers.
@@ -178,6 +191,7 @@ mod tests {
         let wish = Wish {
             show: "7".parse().expect("id"),
             force: false,
+            rehearsal: false,
         };
         assert_eq!(wish_of("?show_id=7"), Ok(wish.clone()));
         assert_eq!(
@@ -196,6 +210,9 @@ mod tests {
         ] {
             assert_eq!(wish_of(bad), Err(Code::BadShowId), "{bad}");
         }
+        let rehearsal = wish_of("?show_id=7&test=true").map(|wish| wish.rehearsal);
+        assert_eq!(rehearsal, Ok(true));
+        assert_eq!(wish_of("?show_id=7&test=2"), Err(Code::BadMessage));
         assert_eq!(wish_of("?show_id=7&force=perhaps"), Err(Code::BadMessage));
         assert_eq!(wish_of("?show_id=7&show_id=8"), Err(Code::BadMessage));
     }

@@ -4,6 +4,7 @@
 //! keep a session alive by itself: a session lives at the ingest.
 
 mod dialect;
+mod gauge;
 mod greeting;
 mod handshake;
 mod outbox;
@@ -211,6 +212,7 @@ async fn open(app: &App, admitted: &Admitted, dialect: OpenDialect) -> Open {
         grace_ms: Some(settings.grace_ms),
         title: settings.title,
         gap_policy: settings.gap_policy.into(),
+        rehearsal: wish.rehearsal,
     }
 }
 
@@ -231,9 +233,11 @@ async fn serve_plain(
         };
         tracing::info!("broadcaster is live in the plain dialect");
         wire.outbox.text("connected");
-        let dialect = Plain::new(publication.ready.offset);
+        let rehearsal = admitted.wish.rehearsal;
+        let dialect = Plain::new(publication.ready.offset, rehearsal);
         let until = admitted.grant.until;
         let pump = Pump::new(&app, wire, dialect, publication, until);
+        let pump = if rehearsal { pump.measured() } else { pump };
         let ending = pump.run(&app).await;
         ended(&ending);
     };

@@ -18,6 +18,8 @@ use aircheck_proto::{
 pub(crate) struct Plain {
     offset: u64,
     stage: Stage,
+    /// Ends with a sheet.
+    rehearsal: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +31,11 @@ enum Stage {
 
 impl Plain {
     /// Begins at the offset of the ingest's ready.
-    pub(crate) fn new(offset: u64) -> Self {
+    pub(crate) fn new(offset: u64, rehearsal: bool) -> Self {
         Self {
             offset,
             stage: Stage::Live,
+            rehearsal,
         }
     }
 }
@@ -63,9 +66,16 @@ impl Dialect for Plain {
     }
 
     /// Progress comes between seal and end only, whoever stopped the show.
-    fn answered(&mut self, response: Response, _: &mut Outbox) -> Course {
+    fn answered(&mut self, response: Response, outbox: &mut Outbox) -> Course {
         match response {
-            Response::Progress(_) | Response::End(_) => Course::Done,
+            Response::Progress(_) if self.rehearsal => Course::On,
+            Response::Progress(_) => Course::Done,
+            Response::End(end) => {
+                if let Some(sheet) = end.recording.and_then(|recording| recording.sheet) {
+                    outbox.text(format!("sheet: {sheet}"));
+                }
+                Course::Done
+            }
             Response::Ready(_) | Response::Ack(_) | Response::State(_) => Course::On,
         }
     }
@@ -78,7 +88,10 @@ impl Dialect for Plain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aircheck_proto::ingest::{Ack, Progress};
+    use aircheck_proto::{
+        archiver::Recording,
+        ingest::{Ack, End, Progress},
+    };
     use bytes::Bytes;
 
     fn binary(data: &'static [u8]) -> Incoming {
@@ -87,7 +100,7 @@ mod tests {
 
     #[test]
     fn offsets_count_on_from_ready() {
-        let mut plain = Plain::new(100);
+        let mut plain = Plain::new(100, false);
         for (data, at) in [(b"abc".as_slice(), 100), (b"de", 103), (b"f", 105)] {
             let Ok(Some(Request::Chunk(chunk))) = plain.heard(binary(data)) else {
                 panic!("a chunk");
@@ -99,7 +112,7 @@ mod tests {
 
     #[test]
     fn stop_is_said_once_and_nothing_follows_it() {
-        let mut plain = Plain::new(0);
+        let mut plain = Plain::new(0, false);
         assert_eq!(
             plain.heard(Incoming::Text("stop".into())),
             Ok(Some(Request::Stop(Stop {})))
@@ -113,7 +126,7 @@ mod tests {
 
     #[test]
     fn other_text_is_refused() {
-        let fault = Plain::new(0)
+        let fault = Plain::new(0, false)
             .heard(Incoming::Text("hello".into()))
             .map_err(|f| f.code);
         assert_eq!(fault, Err(Code::BadMessage));
@@ -121,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_sealed_spool_is_the_end_and_an_ack_is_not() {
-        let (mut plain, mut outbox) = (Plain::new(0), Outbox::default());
+        let (mut plain, mut outbox) = (Plain::new(0, false), Outbox::default());
         let ack = Response::Ack(Ack::default());
         assert_eq!(plain.answered(ack, &mut outbox), Course::On);
         assert_eq!(
@@ -129,5 +142,22 @@ mod tests {
             Course::Done
         );
         assert!(outbox.pop().is_none());
+    }
+
+    #[test]
+    fn a_rehearsal_ends_with_its_sheet() {
+        let (mut plain, mut outbox) = (Plain::new(0, true), Outbox::default());
+        let sealed = Response::Progress(Progress::default());
+        assert_eq!(plain.answered(sealed, &mut outbox), Course::On);
+        let recording = Recording {
+            sheet: Some("{}".to_owned()),
+            ..Recording::default()
+        };
+        let end = Response::End(Box::new(End {
+            recording: Some(recording),
+        }));
+        assert_eq!(plain.answered(end, &mut outbox), Course::Done);
+        let said = outbox.pop().and_then(|said| said.into_text().ok());
+        assert_eq!(said.as_deref(), Some("sheet: {}"));
     }
 }

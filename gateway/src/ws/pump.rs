@@ -7,6 +7,7 @@ use super::{
     Ending,
     dialect::{Course, Dialect},
     draining, expired,
+    gauge::Gauge,
     pulse::{Beat, Pulse},
     wire::{Broken, Incoming, Wire},
 };
@@ -18,7 +19,9 @@ use crate::{
 use aircheck_core::code::Code;
 use aircheck_proto::{
     Fault,
-    ingest::{PublishRequest, PublishResponse, publish_response::Response},
+    ingest::{
+        PublishRequest, PublishResponse, publish_request::Request, publish_response::Response,
+    },
 };
 use aircheck_runtime::failpoint::Failpoint;
 use metrics::Counter;
@@ -51,6 +54,7 @@ enum Step {
     Answered(Result<Option<PublishResponse>, Status>),
     Heard(Result<Incoming, Broken>),
     Beat,
+    Measure,
 }
 
 /// A connection that is live.
@@ -64,6 +68,8 @@ pub(crate) struct Pump<S, D> {
     /// When the broadcaster's token is void.
     until: Option<Instant>,
     received: Counter,
+    /// Of a rehearsal.
+    gauge: Option<Gauge>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, D: Dialect> Pump<S, D> {
@@ -89,6 +95,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: Dialect> Pump<S, D> {
             pulse: Pulse::new(ping_every, silence_max, Instant::now()),
             until,
             received: meters::received(),
+            gauge: None,
+        }
+    }
+
+    /// Measures the connection while it carries it.
+    pub(crate) fn measured(self) -> Self {
+        Self {
+            gauge: Some(Gauge::new(Instant::now())),
+            ..self
         }
     }
 
@@ -129,6 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: Dialect> Pump<S, D> {
                 () = release(&self.requests, &mut self.uplink), if is_held => continue,
                 incoming = self.wire.next(is_free) => Step::Heard(incoming),
                 () = &mut timer => Step::Beat,
+                () = at(self.gauge.as_ref().map(Gauge::due)) => Step::Measure,
             };
             let ended = match step {
                 Step::Drain => Err(Ending::Ours(draining())),
@@ -136,6 +152,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: Dialect> Pump<S, D> {
                 Step::Answered(answer) => self.answered(answer),
                 Step::Heard(Ok(message)) => self.heard(message),
                 Step::Heard(Err(broken)) => Err(Ending::of(broken, app.config.max_message)),
+                Step::Measure => {
+                    self.measure();
+                    Ok(())
+                }
                 Step::Beat => {
                     let beat = self.beat();
                     timer.as_mut().reset(self.pulse.due(self.wire.heard()));
@@ -158,6 +178,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: Dialect> Pump<S, D> {
             return Ok(());
         };
         Failpoint::GatewayAnswered.pass();
+        if let (Some(gauge), Response::Ack(ack)) = (&mut self.gauge, &response) {
+            gauge.acknowledged(ack, Instant::now());
+        }
         match self.dialect.answered(response, &mut self.wire.outbox) {
             Course::On => Ok(()),
             Course::Done => Err(Ending::Done),
@@ -171,14 +194,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: Dialect> Pump<S, D> {
         let Some(request) = self.dialect.heard(message).map_err(Ending::Ours)? else {
             return Ok(());
         };
-        match self.requests.try_send(PublishRequest {
-            request: Some(request),
-        }) {
+        self.take_in_pong();
+        if let Some(gauge) = &mut self.gauge {
+            gauge.sent(&request, Instant::now());
+            if matches!(request, Request::Stop(_)) {
+                let link = Request::Link(gauge.link().into());
+                if self.requests.try_send(wrapped(link)).is_err() {
+                    tracing::debug!("no room for what was measured");
+                }
+            }
+        }
+        match self.requests.try_send(wrapped(request)) {
             Ok(()) => Failpoint::GatewayForwarded.pass(),
             Err(TrySendError::Full(request)) => self.uplink = Uplink::Held(request),
             Err(TrySendError::Closed(_)) => self.uplink = Uplink::Closed,
         }
         Ok(())
+    }
+
+    fn measure(&mut self) {
+        self.take_in_pong();
+        let now = Instant::now();
+        if self.gauge.as_mut().is_some_and(|gauge| gauge.measure(now)) {
+            self.wire.outbox.ping();
+        }
+    }
+
+    fn take_in_pong(&mut self) {
+        if let (Some(gauge), Some(at)) = (&mut self.gauge, self.wire.ponged()) {
+            gauge.ponged(at);
+        }
     }
 
     /// A client that isn't read can't be heard: its silence is the ingest's fault then.
@@ -200,6 +245,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: Dialect> Pump<S, D> {
                 Err(Ending::Ours(Peer::Ingest.away()))
             }
         }
+    }
+}
+
+fn wrapped(request: Request) -> PublishRequest {
+    PublishRequest {
+        request: Some(request),
     }
 }
 

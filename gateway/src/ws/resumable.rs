@@ -150,7 +150,11 @@ impl Dialect for Resumable {
             }
             Response::End(end) => {
                 if let Some(recording) = end.recording {
-                    outbox.say(ended(recording.into()));
+                    let recording = Recording::from(recording);
+                    if let Some(sheet) = &recording.sheet {
+                        outbox.say(FromServer::Sheet(sheet.clone()));
+                    }
+                    outbox.say(ended(recording));
                 }
                 return Course::Done;
             }

@@ -101,6 +101,7 @@ pub(crate) struct Wire<S> {
     unflushed: bool,
     /// How reading ended, once it has.
     broken: Option<Broken>,
+    ponged: Option<Instant>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
@@ -123,12 +124,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             outbox: Outbox::default(),
             unflushed: false,
             broken: None,
+            ponged: None,
         }
     }
 
     /// When the last byte came.
     pub(crate) fn heard(&self) -> Instant {
         self.socket.get_ref().heard
+    }
+
+    /// When the latest pong came, if one came since this was asked.
+    pub(crate) fn ponged(&mut self) -> Option<Instant> {
+        self.ponged.take()
     }
 
     /// The next message; meanwhile writes what waits. With `read` false, only writes, and never
@@ -168,7 +175,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             let broken = match ready!(self.socket.poll_next_unpin(cx)) {
                 Some(Ok(Message::Text(text))) => return Poll::Ready(Ok(Incoming::Text(text))),
                 Some(Ok(Message::Binary(data))) => return Poll::Ready(Ok(Incoming::Binary(data))),
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+                Some(Ok(Message::Pong(_))) => {
+                    self.ponged = Some(Instant::now());
+                    continue;
+                }
+                Some(Ok(Message::Ping(_) | Message::Frame(_))) => continue,
                 Some(Err(Error::Capacity(_))) => Broken::TooLarge,
                 Some(Err(Error::Utf8(_) | Error::Protocol(_))) => Broken::Malformed,
                 Some(Ok(Message::Close(_)) | Err(_)) | None => Broken::Gone,

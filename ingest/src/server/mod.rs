@@ -9,7 +9,11 @@ use crate::{
     registry::Registry,
     session::{Command, Handle},
 };
-use aircheck_core::{code::Code, id::ShowId, wire::check_marker};
+use aircheck_core::{
+    code::Code,
+    id::{Seat, ShowId},
+    wire::check_marker,
+};
 use aircheck_proto::{
     Fault,
     ingest::{
@@ -66,15 +70,19 @@ impl Service {
 
     /// What the newest session of a show has to say.
     async fn last(&self, show: &ShowId) -> Option<SessionStatus> {
-        let handle = self.registry.handles(Some(show)).into_iter().next();
+        let on_air = |seat: &Seat| seat.show == *show && !seat.rehearsal;
+        let handle = self.registry.handles(on_air).into_iter().next();
         match handle {
             Some(handle) => handle.ask(|reply| Command::Status { reply }).await,
             None => self.registry.last_over(show),
         }
     }
 
-    async fn statuses(&self, show: Option<&ShowId>) -> Vec<SessionStatus> {
-        let handles = self.registry.handles(show);
+    async fn statuses(&self, show: Option<&ShowId>, rehearsals: bool) -> Vec<SessionStatus> {
+        let wanted = |seat: &Seat| {
+            show.is_none_or(|show| seat.show == *show) && (rehearsals || !seat.rehearsal)
+        };
+        let handles = self.registry.handles(wanted);
         let asked = handles
             .iter()
             .map(|handle| handle.ask(|reply| Command::Status { reply }));
@@ -122,12 +130,9 @@ impl IngestService for Service {
         &self,
         request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
-        let show = request
-            .into_inner()
-            .show_id
-            .map(|show| show_id(&show))
-            .transpose()?;
-        let sessions = self.statuses(show.as_ref()).await;
+        let request = request.into_inner();
+        let show = request.show_id.map(|show| show_id(&show)).transpose()?;
+        let sessions = self.statuses(show.as_ref(), request.rehearsals).await;
         Ok(Response::new(ListSessionsResponse { sessions }))
     }
 
@@ -142,11 +147,11 @@ impl IngestService for Service {
             .transpose()?;
         // Subscribed before the present state is read, so that no change falls between.
         let changes = BroadcastStream::new(self.registry.watch());
-        let present = futures::stream::iter(self.statuses(show.as_ref()).await);
+        let present = futures::stream::iter(self.statuses(show.as_ref(), false).await);
         let changes = changes.filter_map(|change| async move { change.ok() });
         let wanted = move |status: &SessionStatus| {
-            show.as_ref()
-                .is_none_or(|show| status.show_id == show.as_str())
+            let same = |show: &ShowId| status.show_id == show.as_str();
+            !status.rehearsal && show.as_ref().is_none_or(same)
         };
         let answers = present
             .chain(changes)

@@ -120,6 +120,7 @@ fn settings(open: &ingest::Open) -> Result<ShowSettings, Fault> {
     };
     Ok(ShowSettings {
         title: open.title.clone(),
+        rehearsal: open.rehearsal,
         grace_ms: open.grace_ms,
         gap_policy,
     })
@@ -223,6 +224,10 @@ fn command(epoch: Epoch, request: Request) -> Result<Command, Fault> {
                 reply: None,
             }
         }
+        Request::Link(link) => Command::Link {
+            epoch,
+            link: link.into(),
+        },
         Request::Stop(_) => Command::StopBy { epoch },
     })
 }

@@ -174,6 +174,7 @@ impl Actor {
                 let marked = marked.map_err(fault);
                 answer(reply, marked);
             }
+            Command::Link { epoch, link } => self.session.handle_link(epoch, link),
             Command::StopBy { epoch } => self.stop_by(epoch),
             Command::Disconnect { epoch } => self.disconnect(epoch),
             Command::Stop { reply } => {
@@ -246,7 +247,7 @@ impl Actor {
                     self.live = LiveBranch::new(0);
                     self.sinks = Sinks::default();
                     self.registry
-                        .sealed(self.session.show_id(), self.session.id());
+                        .sealed(&self.session.seat(), self.session.id());
                     self.ending = Ending::Sealing;
                 }
             }

@@ -12,7 +12,8 @@ pub(crate) use actor::{Actor, Parts};
 
 use crate::live::Subscription;
 use aircheck_core::{
-    id::{Epoch, SessionId, ShowId},
+    id::{Epoch, Seat, SessionId},
+    sheet::Link,
     wire::Take,
 };
 use aircheck_proto::{Fault, archiver, ingest};
@@ -73,6 +74,10 @@ pub(crate) enum Command {
         kind: String,
         reply: Option<oneshot::Sender<Result<u64, Fault>>>,
     },
+    Link {
+        epoch: Epoch,
+        link: Link,
+    },
     StopBy {
         epoch: Epoch,
     },
@@ -105,7 +110,7 @@ pub(crate) enum Command {
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     pub(crate) id: SessionId,
-    pub(crate) show_id: ShowId,
+    pub(crate) seat: Seat,
     pub(crate) mailbox: mpsc::Sender<Command>,
 }
 

@@ -1,6 +1,7 @@
 //! The ingest over real gRPC, with an archiver that remembers what it was asked.
 
 mod publish;
+mod rehearsal;
 mod servers;
 mod sinks;
 mod support;

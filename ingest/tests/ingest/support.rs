@@ -262,6 +262,7 @@ impl Ingest {
     pub(crate) async fn status(&self, show: &str) -> SessionStatus {
         let request = ListSessionsRequest {
             show_id: Some(show.to_owned()),
+            rehearsals: false,
         };
         let listed = self
             .client()
@@ -344,6 +345,14 @@ impl Broadcaster {
         Self::start(ingest, open).await
     }
 
+    pub(crate) async fn rehearse(ingest: &Ingest, show: &str, take: &str) -> Result<Self, Fault> {
+        let open = Open {
+            rehearsal: true,
+            ..resumable(show, "ann", take, 0)
+        };
+        Self::start(ingest, open).await
+    }
+
     pub(crate) async fn naming(
         ingest: &Ingest,
         show: &str,
@@ -410,10 +419,11 @@ impl Broadcaster {
     }
 
     pub(crate) async fn stop(&self) {
-        self.requests
-            .send(request(Request::Stop(Stop {})))
-            .await
-            .expect("open");
+        self.say(Request::Stop(Stop {})).await;
+    }
+
+    pub(crate) async fn say(&self, said: Request) {
+        self.requests.send(request(said)).await.expect("open");
     }
 
     async fn next(&mut self) -> Result<Response, Fault> {

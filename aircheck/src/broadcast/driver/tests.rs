@@ -137,6 +137,7 @@ async fn broadcast<F: Future<Output = ()>>(
     let dialer = dialer(listener.local_addr().expect("bound")).expect("an address");
     let wishes = Wishes {
         force: false,
+        rehearse: false,
         stop,
         drop_every: None,
         retry_for: Duration::from_secs(60),

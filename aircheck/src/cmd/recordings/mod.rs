@@ -273,6 +273,8 @@ pub(super) mod tests {
             sha256: None,
             crc64nvme: Some("rosUhgp5mIg=".into()),
             markers: Vec::new(),
+            rehearsal: false,
+            sheet: None,
             objects: Vec::new(),
         }
     }

@@ -80,6 +80,11 @@ pub(crate) struct Model {
     /// How far the making of its stitched archive has come.
     #[sea_orm(column_type = "JsonBinary", nullable)]
     pub work: Option<Work>,
+    /// Not for listeners: deleted by itself after a while.
+    pub rehearsal: bool,
+    /// What a rehearsal was worth, once it is over.
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub sheet: Option<Json>,
     /// Set: the archive is gone on purpose. The row stays so that nothing brings it back.
     pub deleted_at: Option<i64>,
 }

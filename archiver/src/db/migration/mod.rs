@@ -5,6 +5,7 @@
 
 mod m0001_show_and_recording;
 mod m0002_work;
+mod m0003_rehearsal;
 
 use super::DbError;
 use sea_orm::{
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m0001_show_and_recording::Migration),
             Box::new(m0002_work::Migration),
+            Box::new(m0003_rehearsal::Migration),
         ]
     }
 }

@@ -92,7 +92,7 @@ impl Actor {
     fn over(&mut self) {
         Failpoint::DoneDurable.pass();
         self.ending = Ending::Over;
-        self.registry.over(self.session.show_id(), self.status());
+        self.registry.over(self.session.seat(), self.status());
     }
 
     /// Sends the broadcaster away; the session goes on after the restart.

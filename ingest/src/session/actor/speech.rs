@@ -121,6 +121,7 @@ impl Actor {
             started_at_unix_ms: manifest.started_unix_ms,
             reconnects: manifest.epoch.0.saturating_sub(1),
             sinks: self.sinks.status(),
+            rehearsal: manifest.rehearsal,
         }
     }
 }
