@@ -63,6 +63,17 @@ impl TakeReader {
         }
     }
 
+    /// Bytes that are held until more of their element, page or box come; after `None` from
+    /// [`poll`](Self::poll), no more than the largest cap in [`limits`](super::limits).
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        match &self.format {
+            Format::WebM(parser) => parser.held_bytes(),
+            Format::Ogg(reader) => reader.held_bytes(),
+            Format::Mp4(reader) => reader.held_bytes(),
+        }
+    }
+
     /// The next event; `None` if more bytes are needed.
     pub fn poll(&mut self) -> Option<Event> {
         match &mut self.format {

@@ -2,6 +2,8 @@
 //! comes through.
 
 use aircheck_core::media::archive::{MuxError, Muxer, Volumes};
+use aircheck_core::media::demux::TakeReader;
+use aircheck_core::media::limits::MP4_MDAT_MAX;
 use aircheck_core::media::live::LiveMuxer;
 use aircheck_core::media::packet::{Event, Packet};
 use aircheck_core::media::probe::Container;
@@ -116,6 +118,54 @@ fn a_hundred_thousand_damaged_takes_are_survived() {
             survive(&Take { wall_ms: 0, bytes });
         }
     }
+}
+
+/// The largest of all caps, with the pieces that bytes come in.
+const HELD_MAX: usize = MP4_MDAT_MAX + PIECE_BYTES;
+const PIECE_BYTES: usize = 64 << 10;
+
+#[test]
+fn no_reader_holds_more_than_its_cap_whatever_an_element_claims_to_be() {
+    let mut damage = Damage(4711);
+    let mut claims = vec![claim_of_a_picture()];
+    for (name, _, _) in all() {
+        let mut head = capture(name);
+        head.truncate(6_000);
+        for _ in 0..4 {
+            let mut bytes = head.clone();
+            damage.apply(&mut bytes);
+            bytes[..8].copy_from_slice(&head[..8]);
+            // An element that is begun here may claim any length.
+            bytes.truncate(200 + damage.below(bytes.len() - 200));
+            claims.push(bytes);
+        }
+    }
+    let mut most = 0;
+    for (round, bytes) in claims.iter().enumerate() {
+        let mut reader = TakeReader::new(container(bytes));
+        reader.push(bytes);
+        let filler = vec![[0x00, 0xA3, 0xFF, damage.byte()][round % 4]; PIECE_BYTES];
+        for _ in 0..2 * HELD_MAX / PIECE_BYTES {
+            while reader.poll().is_some() {}
+            most = most.max(reader.held_bytes());
+            assert!(reader.held_bytes() <= HELD_MAX, "round {round}");
+            reader.push(&filler);
+        }
+    }
+    assert!(most > 8_000_000, "the claim was believed: {most}");
+}
+
+/// A take whose first block says that it has nearly as many bytes as a picture may have.
+fn claim_of_a_picture() -> Vec<u8> {
+    let mut bytes = capture("vp8");
+    let is_cluster = |at: &[u8]| at == [0x1F, 0x43, 0xB6, 0x75];
+    let cluster = bytes.windows(4).position(is_cluster);
+    bytes.truncate(cluster.expect("a cluster"));
+    // A cluster of unknown length, its time, and a block of track 2.
+    bytes.extend([0x1F, 0x43, 0xB6, 0x75, 0x01]);
+    bytes.extend([0xFF; 7]);
+    bytes.extend([0xE7, 0x81, 0x00, 0xA3, 0x10, 0x7F, 0xFF, 0xF0, 0x82]);
+    bytes
 }
 
 #[test]

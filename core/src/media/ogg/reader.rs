@@ -94,6 +94,18 @@ impl OggReader {
         self.ended = true;
     }
 
+    /// Bytes that wait for the rest of theirs, the start of a packet included.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let partial = match &self.stream {
+            Stream::Packets(Opus {
+                partial: Some(partial),
+                ..
+            }) => partial.len(),
+            _ => 0,
+        };
+        self.input.pending().len() + partial
+    }
+
     /// The next event; `None` if more bytes are needed.
     pub fn poll(&mut self) -> Option<Event> {
         loop {

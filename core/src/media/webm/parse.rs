@@ -134,6 +134,11 @@ impl Parser {
         self.ended = true;
     }
 
+    /// Bytes that wait for the rest of theirs.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.input.pending().len()
+    }
+
     /// The next event; `None` if more bytes are needed.
     pub fn poll(&mut self) -> Option<Event> {
         loop {
