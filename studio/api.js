@@ -24,11 +24,13 @@ async function failure(response) {
 export class Api {
   #base;
   #token;
+  #known = null;
 
   /** `token` is sent as bearer; a function is asked before each call. */
   constructor(base, { token = null } = {}) {
     this.#base = base;
     this.#token = token;
+    if (typeof token === "string") this.#known = token;
   }
 
   /** Shows known to the server. */
@@ -51,13 +53,19 @@ export class Api {
     return this.#call("GET", `/api/recordings/${encodeURIComponent(id)}`);
   }
 
-  /** Where the archive can be played and downloaded. */
+  /**
+   * Where the archive can be played and downloaded. A link can't carry a header, so it carries the token, as
+   * last known where a function yields it.
+   */
   downloadUrl(id) {
-    return new URL(`/api/recordings/${encodeURIComponent(id)}/download`, this.#base).href;
+    const url = new URL(`/api/recordings/${encodeURIComponent(id)}/download`, this.#base);
+    if (this.#known) url.searchParams.set("token", this.#known);
+    return url.href;
   }
 
   async #call(method, path) {
     const token = typeof this.#token === "function" ? await this.#token() : this.#token;
+    this.#known = token;
     let response;
     try {
       response = await fetch(new URL(path, this.#base), {

@@ -53,11 +53,12 @@ export class Broadcaster extends EventTarget {
   #storage = "off";
   #remote = NOTHING_HEARD;
   #progress = null;
+  #sheet = null;
   #onEnded = [];
 
   /**
    * `showId` is required. `baseUrl` defaults to the page's origin, `token` is a JWT or a function that
-   * yields one, `mirror` an open {@link ./mirror.js Mirror} or `null`. `bitsPerSecond` is the encoder's.
+   * yields one, `rehearsal` goes the same way unheard and beside the show, `mirror` is an open {@link ./mirror.js Mirror} or `null`. `bitsPerSecond` is the encoder's.
    * `WebSocket`, `MediaRecorder`, `api`, `clock`, `random`, `newId` exist for tests.
    */
   constructor(options) {
@@ -65,6 +66,7 @@ export class Broadcaster extends EventTarget {
     const baseUrl = options.baseUrl ?? globalThis.location?.href;
     this.#options = {
       token: null,
+      rehearsal: false,
       mirror: null,
       bitsPerSecond: BITS_PER_SECOND,
       WebSocket: globalThis.WebSocket,
@@ -105,6 +107,7 @@ export class Broadcaster extends EventTarget {
       error: this.#phase.error ?? null,
       recordingRow: this.#phase.recording ?? null,
       progress: this.#progress,
+      sheet: this.#sheet,
     };
   }
 
@@ -263,7 +266,7 @@ export class Broadcaster extends EventTarget {
     const effort = this.#effort;
     const { name } = this.#phase;
     this.#enter({ name: RUNNING.has(name) ? name : "connecting" });
-    const { baseUrl, showId, token, WebSocket } = this.#options;
+    const { baseUrl, showId, token, rehearsal, WebSocket } = this.#options;
     let bearer = null;
     try {
       bearer = typeof token === "function" ? await token() : token;
@@ -273,7 +276,7 @@ export class Broadcaster extends EventTarget {
     }
     if (effort !== this.#effort) return;
     this.#connection = new Connection({
-      url: streamUrl(baseUrl, { showId, token: bearer, force }),
+      url: streamUrl(baseUrl, { showId, token: bearer, force, test: rehearsal }),
       WebSocket,
       uplink: this.#uplink,
       clock: this.#clock,
@@ -313,8 +316,13 @@ export class Broadcaster extends EventTarget {
         this.#progress = { bytes: message.bytes, archived: message.archived };
         this.#sealed();
         break;
+      case "sheet":
+        this.#sheet = message;
+        this.#changed();
+        break;
       case "archived":
       case "failed":
+        this.#sheet ??= message.recording.sheet ?? null;
         this.#ended(message.recording);
         break;
       default: // A newer server may say more than this client understands.

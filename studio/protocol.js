@@ -39,13 +39,14 @@ export function pickMime(isTypeSupported) {
   return MIME_PREFERENCE.find((mime) => isTypeSupported(mime)) ?? null;
 }
 
-/** Address of the broadcaster socket. `force` takes over from another broadcaster. */
-export function streamUrl(base, { showId, token = null, force = false }) {
+/** Address of the broadcaster socket. `force` takes over from another broadcaster, `test` is a rehearsal. */
+export function streamUrl(base, { showId, token = null, force = false, test = false }) {
   const url = new URL("/ws/stream", base);
   url.protocol = url.protocol === "https:" || url.protocol === "wss:" ? "wss:" : "ws:";
   url.searchParams.set("show_id", showId);
   if (token) url.searchParams.set("token", token);
   if (force) url.searchParams.set("force", "true");
+  if (test) url.searchParams.set("test", "true");
   return url.href;
 }
 

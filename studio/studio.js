@@ -7,8 +7,10 @@ import { Microphone } from "./microphone.js";
 import { Mirror } from "./mirror.js";
 import { isShowId } from "./protocol.js";
 import { drawPast } from "./recordings.js";
+import { rehearse } from "./rehearsal.js";
+import { tokenSource } from "./token.js";
 import { byId, draw, setText, showError, showNote } from "./view.js";
-import { banner, clockWords, sizeWords } from "./words.js";
+import { banner, clockWords, sheetRows, sizeWords } from "./words.js";
 
 const PAST_REFRESH_MS = 3_000;
 const TAKEN_RECHECK_MS = 2_000;
@@ -24,7 +26,8 @@ const IDLE = {
   startedAt: null,
 };
 
-const api = new Api(location.href);
+const token = tokenSource({ location, history, storage: sessionStorage, document, fetch: fetch.bind(window) });
+const api = new Api(location.href, { token });
 const microphone = new Microphone();
 const page = {
   mirror: null,
@@ -122,13 +125,17 @@ function drawLevel(now) {
 
 // ---- Broadcast
 
-function newBroadcaster() {
+function whoAndWhere() {
   if (!isShowId(showId())) {
     byId("show").focus();
     throw Object.assign(new Error("Give the show an id: letters, digits, - and _."), { code: "AC_BAD_SHOW_ID" });
   }
+  return { showId: showId(), baseUrl: location.href, token, api };
+}
+
+function newBroadcaster() {
   showError(null);
-  const broadcaster = new Broadcaster({ showId: showId(), baseUrl: location.href, mirror: page.mirror, api });
+  const broadcaster = new Broadcaster({ ...whoAndWhere(), mirror: page.mirror });
   broadcaster.addEventListener("change", ({ detail }) => page.broadcaster === broadcaster && changed(detail));
   broadcaster.addEventListener(
     "source-lost",
@@ -160,6 +167,36 @@ async function goLive() {
   const stream = await liveStream();
   withdrawOffer();
   newBroadcaster().start(stream);
+}
+
+/** Ten seconds, unheard; the page's state stays that of the show. */
+async function test() {
+  const options = whoAndWhere();
+  const stream = await liveStream();
+  byId("rehearse").disabled = true;
+  byId("sheet-rows").replaceChildren();
+  setText("sheet-progress", "Speak: ten seconds go to the archive and back. Nobody hears them.");
+  byId("sheet").hidden = false;
+  try {
+    const sheet = await rehearse(stream, options, (ms) => new Promise((resolve) => setTimeout(resolve, ms)));
+    byId("sheet").dataset.verdict = sheet.verdict;
+    byId("sheet-rows").replaceChildren(...sheetRows(sheet).map(([name, found]) => sheetRow(name, found)));
+    setText("sheet-progress", "");
+  } catch (error) {
+    byId("sheet").hidden = true;
+    throw error;
+  } finally {
+    byId("rehearse").disabled = false;
+  }
+}
+
+function sheetRow(name, found) {
+  const row = document.createElement("div");
+  const [dt, dd] = ["dt", "dd"].map((tag) => document.createElement(tag));
+  dt.textContent = name;
+  dd.textContent = found;
+  row.append(dt, dd);
+  return row;
 }
 
 async function resume(stream) {
@@ -318,6 +355,7 @@ async function leaveParked() {
 function listen() {
   const on = (id, event, action) => byId(id).addEventListener(event, guarded(action));
   on("go-live", "click", goLive);
+  on("rehearse", "click", test);
   on("stop", "click", () => page.broadcaster.stop());
   on("takeover", "click", () => retry(true));
   on("retry", "click", () => retry(false));

@@ -66,6 +66,20 @@ export function banner({ state, error, recording, recordingError, recordingRow }
   return { error, actions };
 }
 
+const ms = (span) => (span ? `${span.p50.toFixed(0)} ms, at worst ${span.p99.toFixed(0)} ms` : "not measured");
+
+/** The rows of a rehearsal's sheet, as pairs of a name and what was found. */
+export function sheetRows(sheet) {
+  const { level } = sheet;
+  return [
+    ["Verdict", sheet.reasons.length > 0 ? `${sheet.verdict}: ${sheet.reasons.join("; ")}` : sheet.verdict],
+    ["Round trip", ms(sheet.round_trip_ms)],
+    ["Acknowledged after", ms(sheet.ack_ms)],
+    ["Lost", sheet.lost_bytes > 0 ? sizeWords(sheet.lost_bytes) : "nothing"],
+    ["Level", level ? `${level.rms_dbfs.toFixed(0)} dB, peak ${level.peak_dbfs.toFixed(0)} dB` : "not measured"],
+  ];
+}
+
 const RUNNING = new Set(["connecting", "live", "reconnecting", "finalizing"]);
 const GREEN_MS = 2_000;
 const AMBER_MS = 10_000;

@@ -65,3 +65,7 @@ test("a message without a type is a protocol error", () => {
     assert.throws(() => protocol.parseMessage(text), protocol.ProtocolError);
   }
 });
+
+test("a rehearsal says so in the address", () => {
+  assert.equal(protocol.streamUrl("http://a", { showId: "7", test: true }), "ws://a/ws/stream?show_id=7&test=true");
+});

@@ -1,4 +1,4 @@
-//! Drives the studio page in Chromium against a running server: go live, wait for acknowledged bytes,
+//! Drives the studio page in Chromium against a running server: rehearse, go live, wait for acknowledged bytes,
 //! set a marker, reload and resume, stop, wait for the archive, play it. Prints one JSON line of what was
 //! seen; exits 1 when anything was not as promised. Owns only the browser that it starts.
 //!
@@ -29,9 +29,20 @@ async function shot(page, name) {
   if (screenshots) await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
 }
 
+/** The page must be idle: its state stays so. */
+async function rehearse(page, seen) {
+  await page.click("#rehearse");
+  await page.waitForSelector("#sheet[data-verdict]", { timeout: STEP_MS });
+  seen.verdict = await page.getAttribute("#sheet", "data-verdict");
+  seen.sheet = await page.textContent("#sheet-rows");
+  seen.stateWhileTesting = await stateOf(page);
+  await shot(page, "sheet");
+}
+
 async function goLive(page, seen) {
   await page.goto(`${baseUrl.replace(/\/$/, "")}/?show=${encodeURIComponent(showId)}`);
   await shot(page, "idle");
+  await rehearse(page, seen);
   await page.click("#go-live");
   seen.live = await waitForState(page, "live");
   seen.ackedBeforeReload = await waitForAcked(page, 20_000);
