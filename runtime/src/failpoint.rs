@@ -78,6 +78,10 @@ places! {
     SessionForgotten = "session-forgotten",
     /// Spool: segments are removed, which is not yet durable.
     SegmentsRemoved = "segments-removed",
+    /// Spool: what sessions need of an old segment is copied, and its new place not yet known.
+    KeptCopied = "kept-copied",
+    /// Spool: it is known where the copies are, and the old segment still there.
+    KeptMoved = "kept-moved",
     /// Spool: at start, all segments are synced and none is read.
     RecoveryBegun = "recovery-begun",
     /// Ingest: at start, sessions are recovered, and the port is not open.

@@ -18,8 +18,11 @@ use rustix::process::Signal;
 use std::{os::unix::process::ExitStatusExt as _, time::Duration};
 
 const KILLED: i32 = 9;
-/// A dead archiver's claims must run out within a test.
-const SETTINGS: &[(&str, &str)] = &[("AIRCHECK_CLAIM_LEASE", "1s")];
+/// A dead archiver's claims must run out within a test, and a large show fill several segments.
+const SETTINGS: &[(&str, &str)] = &[
+    ("AIRCHECK_CLAIM_LEASE", "1s"),
+    ("AIRCHECK_SEGMENT_SIZE", "1MiB"),
+];
 /// Clusters of one test; deaths of one are no other's matter.
 const LANES: usize = 2;
 /// More than one part of 5 MiB.
@@ -38,9 +41,11 @@ enum Script {
     Leaving,
     /// A restart in the middle of a short show.
     Restart,
+    /// A short show that stays on air while a large one after it is recorded and archived.
+    Outlasting,
 }
 
-use Script::{Large, Leaving, OnAir, Restart, Short};
+use Script::{Large, Leaving, OnAir, Outlasting, Restart, Short};
 
 /// Which process dies at a place, and in what scripts. A new place does not compile without.
 fn scripts(place: Failpoint) -> (&'static str, &'static [Script]) {
@@ -71,6 +76,7 @@ fn scripts(place: Failpoint) -> (&'static str, &'static [Script]) {
         | At::SessionForgotten
         | At::SegmentsRemoved
         | At::SpoolRead => (INGEST, &[Short]),
+        At::KeptCopied | At::KeptMoved => (INGEST, &[Outlasting]),
         At::RecoveryBegun | At::RecoveryDone => (INGEST, &[Restart]),
         At::RowBegun
         | At::RowSealed
@@ -156,7 +162,7 @@ impl Captures {
 
     fn of(&self, script: Script) -> &Capture {
         match script {
-            Short | Restart => &self.short,
+            Short | Restart | Outlasting => &self.short,
             Large | OnAir | Leaving => &self.large,
         }
     }
@@ -173,27 +179,73 @@ async fn sweep(deaths: Vec<Death>) {
         let mut cluster = Cluster::split(SETTINGS).await;
         for (nth, death) in lane.into_iter().enumerate() {
             let show = format!("{nth}-{}", death.place.name());
-            let capture = captures.of(death.script);
-            die_in(&mut cluster, death, &show, capture).await;
-            is_healed(&cluster, death, &show, capture).await;
+            die_in(&mut cluster, death, &show, &captures).await;
+            is_healed(&cluster, death, &show, captures.of(death.script)).await;
         }
     }))
     .await;
 }
 
 /// A show during which the process dies at the place, is started again, and nothing else is done.
-async fn die_in(cluster: &mut Cluster, death: Death, show: &str, capture: &Capture) {
-    let mut show = Broadcaster::new(cluster.web, show, capture.clone());
-    if death.script != Short {
-        show.pace = Duration::ZERO;
+async fn die_in(cluster: &mut Cluster, death: Death, name: &str, captures: &Captures) {
+    let capture = captures.of(death.script);
+    let mut show = Broadcaster::new(cluster.web, name, capture.clone());
+    match death.script {
+        Short | Large => {
+            if death.script == Large {
+                show.pace = Duration::ZERO;
+            }
+            let process = armed(cluster, death).await;
+            process.ready().await;
+            tokio::join!(rise_again(process, death), show.survive());
+        }
+        Restart => {
+            show.resume().await;
+            let half = capture.len() / 2;
+            show.send_to(half).await.expect("still connected");
+            rise_again(armed(cluster, death).await, death).await;
+            show.survive().await;
+        }
+        OnAir | Leaving => {
+            show.pace = Duration::ZERO;
+            let bucket = cluster.bucket();
+            let process = armed(cluster, death).await;
+            process.ready().await;
+            show.resume().await;
+            show.send_all().await.expect("archivers die unheard");
+            if death.script == Leaving {
+                eventually(HEALED, "an upload is under way", || async {
+                    let begun = !bucket.open_uploads().is_empty();
+                    begun.then_some(()).ok_or("there is none")
+                })
+                .await;
+                process.signal(Signal::TERM);
+            }
+            rise_again(process, death).await;
+            show.survive().await;
+        }
+        Outlasting => outlast(cluster, death, show, &captures.large).await,
     }
-    if death.script == Restart {
-        show.resume().await;
-        show.send_to(capture.len() / 2)
-            .await
-            .expect("still connected");
-    }
-    let bucket = cluster.bucket();
+}
+
+/// The beginning of a show is needed when all that came after it is not any more: it is moved.
+async fn outlast(cluster: &mut Cluster, death: Death, mut show: Broadcaster, large: &Capture) {
+    armed(cluster, death).await.ready().await;
+    show.resume().await;
+    let half = show.capture().len() / 2;
+    show.send_to(half).await.expect("still connected");
+    show.acked_to(half).await.expect("still connected");
+    let after = format!("after-{}", death.place.name());
+    let mut other = Broadcaster::new(cluster.web, &after, large.clone());
+    other.pace = Duration::ZERO;
+    let process = cluster.process(death.process);
+    tokio::join!(rise_again(process, death), other.survive());
+    archived_exactly(cluster, &after, large).await;
+    show.survive().await;
+}
+
+/// The process, started again to die.
+async fn armed(cluster: &mut Cluster, death: Death) -> &mut Process {
     let process = cluster.process(death.process);
     process.once(
         "AIRCHECK_FAILPOINT",
@@ -201,38 +253,7 @@ async fn die_in(cluster: &mut Cluster, death: Death, show: &str, capture: &Captu
     );
     process.kill().await;
     process.spawn();
-    if death.script != Restart {
-        process.ready().await;
-    }
-    match death.script {
-        Short | Large => {
-            tokio::join!(rise_again(process, death), show.survive());
-        }
-        Restart => {
-            rise_again(process, death).await;
-            show.survive().await;
-        }
-        OnAir => {
-            show.resume().await;
-            show.send_all()
-                .await
-                .expect("the archiver's death is not heard");
-            rise_again(process, death).await;
-            show.survive().await;
-        }
-        Leaving => {
-            show.resume().await;
-            show.send_all().await.expect("still connected");
-            eventually(HEALED, "an upload is under way", || async {
-                let begun = !bucket.open_uploads().is_empty();
-                begun.then_some(()).ok_or("there is none")
-            })
-            .await;
-            process.signal(Signal::TERM);
-            rise_again(process, death).await;
-            show.survive().await;
-        }
-    }
+    process
 }
 
 /// Waits for the death, and starts the process again.

@@ -241,6 +241,7 @@ impl Keeper {
                 moved.push((session, copied));
             }
         }
+        Failpoint::KeptCopied.pass();
         if let Err(error) = disk::sync_dir(&self.journal) {
             self.growing.clear();
             return Err(error.into());
@@ -248,6 +249,7 @@ impl Keeper {
         for (session, copied) in moved {
             session.index().moved(segment, &copied);
         }
+        Failpoint::KeptMoved.pass();
         Ok(bytes)
     }
 
