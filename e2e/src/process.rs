@@ -278,6 +278,13 @@ impl Process {
         status
     }
 
+    /// Buries it, if it has ended already and nobody waited for that.
+    pub async fn rest(&mut self) {
+        if self.child.is_some() {
+            self.gone(SOON).await;
+        }
+    }
+
     /// Waits until its log has a line with all of these words.
     pub async fn logs(&self, words: &[&str]) {
         let what = format!("{} logs {words:?}", self.name);

@@ -13,7 +13,7 @@ mod drain;
 mod grace;
 mod live;
 mod network;
-
+mod nightly;
 mod partition;
 mod pause;
 mod plain;
