@@ -206,8 +206,9 @@ impl Shipper<'_> {
             entry.parts.clear();
             entry.upload_id = Some(begun.id.clone());
             let noted = self.note(work).await;
-            if matches!(noted, Err(Halt::ClaimLost)) {
-                // No row names it, so nobody else would ever drop it.
+            if noted.is_err() {
+                // No row names it, so nobody else would ever drop it. Should one do so after all, because
+                // only the answer was lost, it finds the upload gone and begins another.
                 upload.abort(&begun).await;
             }
             Failpoint::UploadNoted.pass();
