@@ -363,7 +363,7 @@ impl Broadcaster {
         // Whether a stop was heard can't be known when the connection dies: the status tells.
         while self.stop().await.is_err() {
             self.socket = None;
-            if !self.is_active().await {
+            if self.is_over().await {
                 return;
             }
             self.resume().await;
@@ -374,14 +374,36 @@ impl Broadcaster {
         }
     }
 
-    async fn is_active(&self) -> bool {
-        let path = format!("/api/stream/status?show_id={}", self.show);
-        eventually(HEALED, "the status of the show", || async {
-            let answer = http::get(self.server, &path)
+    /// Whether the session has ended, by what the services say. One that nobody knows any more was lost by a
+    /// crash, and the show goes on in another.
+    async fn is_over(&self) -> bool {
+        let status = format!("/api/stream/status?show_id={}", self.show);
+        let status = self.look("the status of the show", &status).await;
+        match status["state"].as_str() {
+            Some("live" | "grace") => return false,
+            Some("finalizing") => return true,
+            _ => {}
+        }
+        let session = self.session.as_deref().unwrap_or_default();
+        let recording = format!("/api/recordings/{session}");
+        let recording = self.look("the recording of the session", &recording).await;
+        let is_known = recording["id"] == json!(session);
+        assert!(
+            is_known || self.acked == 0,
+            "an acknowledged session is lost"
+        );
+        is_known
+    }
+
+    /// An answer in JSON, as soon as there is one that says yes or no.
+    async fn look(&self, what: &str, path: &str) -> Value {
+        eventually(HEALED, what, || async {
+            let answer = http::get(self.server, path)
                 .await
                 .map_err(|error| error.to_string())?;
             match answer.status {
-                200 => Ok(answer.json()["active"] == true),
+                200 => Ok(answer.json()),
+                404 => Ok(Value::Null),
                 status => Err(format!("status {status}: {:?}", answer.body)),
             }
         })

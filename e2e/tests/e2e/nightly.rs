@@ -145,11 +145,12 @@ async fn connections_that_come_and_go_leave_no_descriptor_behind() {
     let capture = Capture::load("pause").prefix(20_000);
     let steady = Capture::load("opus250");
     let mut show = cluster.broadcaster("steady", &steady).await;
-    show.send_to(steady.len() / 2).await.expect("connected");
     let ids = [GATEWAY, INGEST].map(|name| cluster.process(name).id());
     let before = ids.map(descriptors);
     let web = cluster.web;
-    for _ in 0..CHURN_ROUNDS {
+    for round in 0..CHURN_ROUNDS {
+        let steadily = steady.len() * round / CHURN_ROUNDS;
+        show.send_to(steadily).await.expect("nobody disturbed it");
         join_all((0..CHURN_AT_ONCE).map(|number| {
             let mut guest = Broadcaster::new(web, &format!("guest-{number}"), capture.clone());
             async move {

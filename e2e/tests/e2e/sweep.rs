@@ -25,6 +25,8 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 /// Clusters of one test; deaths of one are no other's matter.
 const LANES: usize = 2;
+/// Each less than a segment.
+const PIECES: usize = 8;
 /// More than one part of 5 MiB.
 const LARGE_SECONDS: u32 = 180;
 
@@ -238,6 +240,13 @@ async fn outlast(cluster: &mut Cluster, death: Death, mut show: Broadcaster, lar
     let after = format!("after-{}", death.place.name());
     let mut other = Broadcaster::new(cluster.web, &after, large.clone());
     other.pace = Duration::ZERO;
+    other.resume().await;
+    // A batch never spans segments: what is acknowledged piece by piece fills several.
+    for piece in 1..=PIECES {
+        let end = large.len() * piece / PIECES;
+        other.send_to(end).await.expect("still connected");
+        other.acked_to(end).await.expect("still connected");
+    }
     let process = cluster.process(death.process);
     tokio::join!(rise_again(process, death), other.survive());
     archived_exactly(cluster, &after, large).await;
