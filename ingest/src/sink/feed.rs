@@ -1,15 +1,15 @@
 //! How media gets from the live branch to a sink.
 //!
 //! Owns the bounded queue between them. Its writing end must never wait: what finds no room is lost,
-//! in whole clusters, and the sink goes on with one that a decoder can begin with.
+//! in whole clusters, the oldest first, and the sink goes on with one that a decoder can begin with.
 
 use super::report::Board;
 use bytes::Bytes;
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 /// Clusters that may wait for one sink. A broadcaster who returns after a long drop sends all of it
 /// at once, faster than anybody encodes.
@@ -25,91 +25,110 @@ pub(crate) struct Cluster {
     pub(crate) start: bool,
 }
 
-#[derive(Debug)]
-enum Piece {
-    Init(Bytes),
-    Cluster(Cluster),
+/// What waits between the ends.
+#[derive(Debug, Default)]
+struct Waiting {
+    init: Option<Bytes>,
+    clusters: VecDeque<Cluster>,
+    bytes: usize,
+    /// The next cluster follows the one before; otherwise it must be one to begin with.
+    follows: bool,
+    ended: bool,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Stage {
-    BeforeInit,
-    WaitsForStart,
-    Flows,
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    news: Notify,
+}
+
+impl Queue {
+    /// Held for a few moves of pointers, never across an await.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// Adds a cluster; answers how many were lost for it, the oldest first.
+    fn push(&mut self, cluster: Cluster) -> u64 {
+        if !self.follows && !cluster.start {
+            return 1;
+        }
+        self.follows = true;
+        self.bytes += cluster.bytes.len();
+        self.clusters.push_back(cluster);
+        let mut lost = 0;
+        // One that is larger than the whole queue still gets through when nothing else waits.
+        while self.clusters.len() > 1
+            && (self.clusters.len() > QUEUE_CLUSTERS || self.bytes > QUEUE_BYTES)
+        {
+            self.pop();
+            lost += 1;
+            while self.clusters.front().is_some_and(|first| !first.start) {
+                self.pop();
+                lost += 1;
+            }
+        }
+        self.follows = !self.clusters.is_empty();
+        lost
+    }
+
+    fn pop(&mut self) -> Option<Cluster> {
+        let cluster = self.clusters.pop_front()?;
+        self.bytes -= cluster.bytes.len();
+        Some(cluster)
+    }
 }
 
 /// The writing end, held by the live branch; the sink ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    queue: mpsc::Sender<Piece>,
-    waiting_bytes: Arc<AtomicUsize>,
-    stage: Stage,
+    queue: Arc<Queue>,
     board: Arc<Board>,
 }
 
 /// The reading end, held by the sink.
 #[derive(Debug)]
 pub(crate) struct Media {
-    queue: mpsc::Receiver<Piece>,
-    waiting_bytes: Arc<AtomicUsize>,
-    init: Option<Bytes>,
+    queue: Arc<Queue>,
     board: Arc<Board>,
 }
 
 /// Both ends; `board` counts what is lost between them.
 pub(crate) fn channel(board: Arc<Board>) -> (Feed, Media) {
-    let (sender, receiver) = mpsc::channel(QUEUE_CLUSTERS);
-    let waiting_bytes = Arc::new(AtomicUsize::new(0));
+    let queue = Arc::new(Queue::default());
     let feed = Feed {
-        queue: sender,
-        waiting_bytes: Arc::clone(&waiting_bytes),
-        stage: Stage::BeforeInit,
+        queue: Arc::clone(&queue),
         board: Arc::clone(&board),
     };
-    let media = Media {
-        queue: receiver,
-        waiting_bytes,
-        init: None,
-        board,
-    };
-    (feed, media)
+    (feed, Media { queue, board })
 }
 
 impl Feed {
-    /// Hands over a cluster of the stream that begins with `init`, if there is room.
-    pub(crate) fn push(&mut self, init: &Bytes, bytes: &Bytes, start: bool) {
-        if self.stage == Stage::BeforeInit {
-            // The queue is empty until now, so that this is never lost.
-            if self.queue.try_send(Piece::Init(init.clone())).is_err() {
-                return;
-            }
-            self.stage = Stage::WaitsForStart;
-        }
+    /// Hands over a cluster of the stream that begins with `init`. Where there is no room, the oldest
+    /// ones are lost.
+    pub(crate) fn push(&self, init: &Bytes, bytes: &Bytes, start: bool) {
         let cluster = Cluster {
             bytes: bytes.clone(),
             start,
         };
-        let joins = start || self.stage == Stage::Flows;
-        if joins && self.offer(cluster) {
-            self.stage = Stage::Flows;
-        } else {
-            self.stage = Stage::WaitsForStart;
-            self.board.lost(1);
+        let lost = {
+            let mut waiting = self.queue.waiting();
+            waiting.init.get_or_insert_with(|| init.clone());
+            waiting.push(cluster)
+        };
+        if lost > 0 {
+            self.board.lost(lost);
         }
+        self.queue.news.notify_one();
     }
 }
 
-impl Feed {
-    fn offer(&self, cluster: Cluster) -> bool {
-        let len = cluster.bytes.len();
-        let waiting = self.waiting_bytes.fetch_add(len, Ordering::Relaxed);
-        // One that is larger than the whole queue still gets through when nothing else waits.
-        let fits = waiting == 0 || waiting + len <= QUEUE_BYTES;
-        let offered = fits && self.queue.try_send(Piece::Cluster(cluster)).is_ok();
-        if !offered {
-            self.waiting_bytes.fetch_sub(len, Ordering::Relaxed);
-        }
-        offered
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.queue.waiting().ended = true;
+        self.queue.news.notify_one();
     }
 }
 
@@ -117,14 +136,16 @@ impl Media {
     /// The next cluster; `None` when the show is over.
     pub(crate) async fn next(&mut self) -> Option<Cluster> {
         loop {
-            match self.queue.recv().await? {
-                Piece::Init(init) => self.init = Some(init),
-                Piece::Cluster(cluster) => {
-                    let len = cluster.bytes.len();
-                    self.waiting_bytes.fetch_sub(len, Ordering::Relaxed);
+            {
+                let mut waiting = self.queue.waiting();
+                if let Some(cluster) = waiting.pop() {
                     return Some(cluster);
                 }
+                if waiting.ended {
+                    return None;
+                }
             }
+            self.queue.news.notified().await;
         }
     }
 
@@ -133,8 +154,9 @@ impl Media {
     pub(crate) async fn beginning(&mut self) -> Option<(Bytes, Cluster)> {
         loop {
             let cluster = self.next().await?;
-            match &self.init {
-                Some(init) if cluster.start => return Some((init.clone(), cluster)),
+            let init = self.queue.waiting().init.clone();
+            match init {
+                Some(init) if cluster.start => return Some((init, cluster)),
                 _ => self.board.lost(1),
             }
         }
@@ -151,7 +173,6 @@ impl Media {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::sync::Notify;
 
     fn ends() -> (Feed, Media, Arc<Board>) {
         let board = Arc::new(Board::new(String::new(), "rtmp", Arc::new(Notify::new())));
@@ -159,7 +180,7 @@ mod tests {
         (feed, media, board)
     }
 
-    fn push(feed: &mut Feed, name: &'static [u8], start: bool) {
+    fn push(feed: &Feed, name: &'static [u8], start: bool) {
         feed.push(
             &Bytes::from_static(b"init"),
             &Bytes::from_static(name),
@@ -168,17 +189,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_loses_whole_clusters_and_goes_on_at_a_start() {
-        let (mut feed, mut media, board) = ends();
-        for _ in 0..QUEUE_CLUSTERS + 4 {
-            push(&mut feed, b"old", true);
+    async fn a_full_queue_loses_the_oldest_clusters_and_goes_on_at_a_start() {
+        let (feed, mut media, board) = ends();
+        push(&feed, b"too early", false);
+        assert_eq!(board.status().lost_clusters, 1, "no start, no use");
+        push(&feed, b"oldest", true);
+        push(&feed, b"of the oldest", false);
+        for _ in 0..QUEUE_CLUSTERS - 2 {
+            push(&feed, b"old", true);
         }
-        assert_eq!(board.status().lost_clusters, 5, "the init took one place");
+        assert_eq!(board.status().lost_clusters, 1);
+        push(&feed, b"new", true);
+        assert_eq!(board.status().lost_clusters, 3, "up to the next start");
         let (init, first) = media.beginning().await.expect("media");
         assert_eq!((&init[..], &first.bytes[..]), (&b"init"[..], &b"old"[..]));
-        push(&mut feed, b"middle", false);
-        push(&mut feed, b"new", true);
-        assert_eq!(board.status().lost_clusters, 6, "no start, no use");
         drop(feed);
         let mut last = None;
         while let Some(cluster) = media.next().await {
@@ -189,7 +213,7 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_are_bounded_too_and_room_comes_back() {
-        let (mut feed, mut media, board) = ends();
+        let (feed, mut media, board) = ends();
         let big = Bytes::from(vec![0; QUEUE_BYTES / 2]);
         for _ in 0..3 {
             feed.push(&Bytes::new(), &big, true);
@@ -198,14 +222,17 @@ mod tests {
         assert!(media.next().await.is_some());
         feed.push(&Bytes::new(), &big, true);
         assert_eq!(board.status().lost_clusters, 1);
+        feed.push(&Bytes::new(), &Bytes::from(vec![0; QUEUE_BYTES * 2]), true);
+        assert_eq!(board.status().lost_clusters, 3);
+        assert!(media.next().await.is_some(), "alone, it may be larger");
     }
 
     #[tokio::test]
     async fn every_beginning_has_the_init_segment_again() {
-        let (mut feed, mut media, board) = ends();
-        push(&mut feed, b"a", true);
-        push(&mut feed, b"b", false);
-        push(&mut feed, b"c", true);
+        let (feed, mut media, board) = ends();
+        push(&feed, b"a", true);
+        push(&feed, b"b", false);
+        push(&feed, b"c", true);
         let (_, first) = media.beginning().await.expect("media");
         assert_eq!(&first.bytes[..], b"a");
         let (init, second) = media.beginning().await.expect("media");

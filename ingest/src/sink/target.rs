@@ -23,6 +23,11 @@ pub enum LiveSinkError {
     /// Of no kind that is known.
     #[error("unknown scheme {0:?}; use icecast, rtmp or rtmps")]
     Scheme(String),
+    /// Not built.
+    #[error(
+        "Icecast over TLS is not supported; let a TLS proxy on this machine (stunnel, nginx) carry it on"
+    )]
+    IcecastTls,
     /// No server.
     #[error("no host")]
     Host,
@@ -127,6 +132,7 @@ impl FromStr for LiveSink {
         let kind = match sample.scheme() {
             "icecast" => icecast(&sample, host)?,
             "rtmp" | "rtmps" => rtmp(&sample, &host)?,
+            "icecasts" | "icecast+tls" => return Err(LiveSinkError::IcecastTls),
             other => return Err(LiveSinkError::Scheme(other.to_owned())),
         };
         let url = text.to_owned();
@@ -393,6 +399,7 @@ mod tests {
             "http://a:sesame@h/x.mp3",
             "file:///etc/sesame",
             "icecast://h/sesame.mp3",
+            "icecasts://source:sesame@h/x.mp3",
             "icecast://source:@h/x.mp3",
             "icecast://source:sesame@h/x.flac",
             "icecast://source:sesame@h/.mp3",
