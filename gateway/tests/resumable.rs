@@ -7,8 +7,8 @@ use aircheck_proto::{
     Fault,
     archiver::RecordingStatus,
     ingest::{
-        Ack, Dialect, End, GapPolicy, Previous, Progress, Ready, State, publish_request::Request,
-        publish_response::Response,
+        Ack, Alarm, Dialect, End, GapPolicy, Previous, Progress, Ready, SinkState, SinkStatus,
+        State, publish_request::Request, publish_response::Response,
     },
 };
 use futures::{SinkExt as _, StreamExt as _};
@@ -107,11 +107,22 @@ async fn a_show_goes_from_ready_to_archived() {
         live: true,
         recording_error: Some("disk full".into()),
         listeners: 2,
+        sinks: vec![SinkStatus {
+            name: "rtmp://radio/live".into(),
+            state: SinkState::Down.into(),
+            error: Some("no progress".into()),
+            lost_clusters: 3,
+            restarts: 1,
+        }],
+        alarms: vec![Alarm::NoData.into()],
     };
     broadcast.answer(Response::State(state)).await;
     assert_eq!(
         client.json().await,
-        json!({"type": "state", "live": true, "recording": "failed", "error": "disk full", "listeners": 2})
+        json!({"type": "state", "live": true, "recording": "failed", "error": "disk full",
+            "listeners": 2, "alarms": ["no_data"],
+            "sinks": [{"name": "rtmp://radio/live", "state": "down", "error": "no progress",
+                "lost_clusters": 3, "restarts": 1}]})
     );
     broadcast
         .answer(Response::Progress(Progress {

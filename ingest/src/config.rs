@@ -60,6 +60,9 @@ pub struct Options {
     /// Most listeners of one show
     #[arg(long, env = "AIRCHECK_LISTENERS_MAX", default_value_t = 1000)]
     pub listeners_max: usize,
+    /// How long a connected broadcaster may send nothing before an alarm says so
+    #[arg(long, env = "AIRCHECK_WATCH_NO_DATA", value_parser = patience, default_value = "10s")]
+    pub watch_no_data: Duration,
     /// Servers that every show is carried on to
     #[arg(
         long = "live-sink",
@@ -95,6 +98,14 @@ fn grace(text: &str) -> Result<Duration, String> {
         return Err("grace is at most 30m".to_owned());
     }
     Ok(grace)
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    let patience = args::duration(text).map_err(|error| error.to_string())?;
+    if patience.is_zero() {
+        return Err("nobody sends without a pause".to_owned());
+    }
+    Ok(patience)
 }
 
 fn segment(text: &str) -> Result<u64, String> {

@@ -5,8 +5,8 @@
 //! else's time; media that can't be understood costs the live branch, never the recording.
 
 use crate::sink::Feed;
-use aircheck_core::media::{Container, LiveMuxer, TakeStart};
-use bytes::Bytes;
+use aircheck_core::media::{Container, LiveMuxer, TakeStart, live::LiveError};
+use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use std::{
     collections::VecDeque,
@@ -26,6 +26,8 @@ const BURST_MS: u64 = 4000;
 const BURST_BYTES_MAX: usize = 4 << 20;
 /// Clusters that may wait for one listener: about ten seconds.
 const QUEUE_CLUSTERS: usize = 32;
+/// Bytes held for a take whose beginning is still being read.
+const HELD_MAX: usize = 4 << 20;
 /// Clusters a listener may lose in a row before it is let go.
 const LOST_MAX: u32 = 32;
 
@@ -44,12 +46,40 @@ struct Listener {
     lost: u32,
 }
 
+/// What listeners hear at present.
+#[derive(Debug)]
+enum Playing {
+    /// Nothing: no take yet, or one that can't be used.
+    Nothing,
+    /// Bytes of this take.
+    Take(u32),
+    /// This take, once its beginning is known. What comes meanwhile is held, from `offset` on.
+    Rejoining {
+        take: u32,
+        offset: u64,
+        held: BytesMut,
+    },
+}
+
+/// The beginning of a take, for [`LiveBranch::rejoined`].
+#[derive(Debug)]
+pub struct Beginning<'a> {
+    /// What it is.
+    pub container: Container,
+    /// As the recorder names it.
+    pub mime: &'a str,
+    /// When it goes on, in milliseconds since the session's start.
+    pub wall_ms: u64,
+    /// Pieces of the take, the first bytes among them, each with its offset.
+    pub known: &'a [(u64, Bytes)],
+}
+
 /// The live branch of one session.
 #[derive(Debug)]
 pub struct LiveBranch {
     muxer: LiveMuxer,
     mime: String,
-    take: Option<u32>,
+    playing: Playing,
     burst: VecDeque<Cluster>,
     burst_bytes: usize,
     listeners: Vec<Listener>,
@@ -95,7 +125,7 @@ impl LiveBranch {
         Self {
             muxer: LiveMuxer::new(),
             mime: "audio/webm".to_owned(),
-            take: None,
+            playing: Playing::Nothing,
             burst: VecDeque::new(),
             burst_bytes: 0,
             listeners: Vec::new(),
@@ -114,25 +144,101 @@ impl LiveBranch {
 
     /// A take begins that listeners shall hear.
     pub fn begin_take(&mut self, take: u32, container: Container, mime: &str, wall_ms: u64) {
-        if self.take.is_none() {
-            // Opus comes out as WebM, whatever it came in.
-            self.mime = Container::WebM.content_type(mime).to_owned();
-        }
-        self.take = Some(take);
+        self.name(mime);
+        self.playing = Playing::Take(take);
         self.muxer.begin_take(TakeStart { wall_ms, container });
         self.send_ready();
     }
 
-    /// New bytes of a take. Bytes of a take that is not the latest are old, and not for listeners.
-    pub fn push(&mut self, take: u32, bytes: &[u8]) {
-        if self.take != Some(take) {
+    fn name(&mut self, mime: &str) {
+        if self.muxer.init().is_none() {
+            // Opus comes out as WebM, whatever it came in.
+            self.mime = Container::WebM.content_type(mime).to_owned();
+        }
+    }
+
+    /// A take goes on at `offset` whose beginning this branch may never have seen: our own restart.
+    /// Whether it wants it, by [`Self::rejoined`]; until then it holds what comes.
+    pub fn rejoin(&mut self, take: u32, offset: u64) -> bool {
+        let wanted = match self.playing {
+            Playing::Nothing => true,
+            // What came before the latest take is old.
+            Playing::Take(latest) => take > latest,
+            // Asked for again: the first answer serves as well.
+            Playing::Rejoining { take: latest, .. } => take > latest,
+        };
+        if wanted {
+            self.playing = Playing::Rejoining {
+                take,
+                offset,
+                held: BytesMut::new(),
+            };
+        }
+        wanted
+    }
+
+    /// The beginning of a take that was asked for; `None` if there is none.
+    pub fn rejoined(&mut self, take: u32, beginning: Option<Beginning<'_>>) {
+        let Playing::Rejoining {
+            take: wanted,
+            offset,
+            held,
+        } = &mut self.playing
+        else {
+            return;
+        };
+        if *wanted != take {
             return;
         }
-        if let Err(error) = self.muxer.push(bytes) {
-            tracing::warn!(%error, take, "the live branch can't use this take; it waits for the next");
-            metrics::counter!("aircheck_live_refused_takes_total").increment(1);
-            self.take = None;
+        let (offset, held) = (*offset, std::mem::take(held));
+        self.playing = Playing::Nothing;
+        let Some(beginning) = beginning else { return };
+        self.name(beginning.mime);
+        let start = TakeStart {
+            wall_ms: beginning.wall_ms,
+            container: beginning.container,
+        };
+        match self.muxer.rejoin_take(start, beginning.known, offset) {
+            Ok(()) => self.playing = Playing::Take(take),
+            Err(error) => self.unusable(take, &error),
         }
+        self.push(take, &held);
+    }
+
+    fn unusable(&mut self, take: u32, error: &LiveError) {
+        tracing::warn!(%error, take, "the live branch can't use this take; it waits for the next");
+        metrics::counter!("aircheck_live_refused_takes_total").increment(1);
+        self.playing = Playing::Nothing;
+    }
+
+    /// New bytes of a take. Bytes of a take that is not the latest are old, and not for listeners.
+    pub fn push(&mut self, take: u32, bytes: &[u8]) {
+        match &mut self.playing {
+            Playing::Take(playing) if *playing == take => {
+                if let Err(error) = self.muxer.push(bytes) {
+                    self.unusable(take, &error);
+                }
+                self.send_ready();
+            }
+            Playing::Rejoining {
+                take: wanted,
+                offset,
+                held,
+            } if *wanted == take => {
+                held.extend_from_slice(bytes);
+                if held.len() > HELD_MAX {
+                    // A hole for listeners is better than memory without end.
+                    *offset += held.len() as u64;
+                    held.clear();
+                }
+            }
+            Playing::Nothing | Playing::Take(_) | Playing::Rejoining { .. } => {}
+        }
+    }
+
+    /// The show is over: what has come so far is sent, and every listener hears the end.
+    pub fn finish(mut self) {
+        self.muxer.end_take();
         self.send_ready();
     }
 
@@ -202,7 +308,7 @@ impl LiveBranch {
                 self.departures.notify_one();
             }
             if let Some(init) = self.muxer.init() {
-                for feed in &mut self.feeds {
+                for feed in &self.feeds {
                     feed.push(&init, &cluster.bytes, start);
                 }
             }
@@ -257,97 +363,4 @@ impl Listener {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CAPTURE: &[u8] = include_bytes!("../../core/tests/media/opus250.bin");
-
-    fn branch() -> LiveBranch {
-        let mut branch = LiveBranch::new(100);
-        branch.begin_take(0, Container::WebM, "audio/webm;codecs=opus", 0);
-        branch
-    }
-
-    fn drain(subscription: &mut Subscription) -> Vec<Bytes> {
-        std::iter::from_fn(|| subscription.queue.try_recv().ok()).collect()
-    }
-
-    #[test]
-    fn a_listener_starts_with_the_init_segment_and_a_burst() {
-        let mut branch = branch();
-        branch.push(0, &CAPTURE[..200_000]);
-        let mut late = branch.listen().expect("room");
-        assert_eq!(late.content_type, "audio/webm");
-        let opening = drain(&mut late);
-        assert!(opening[0].starts_with(&[0x1a, 0x45, 0xdf, 0xa3]));
-        assert!(
-            opening[1].starts_with(&[0x1f, 0x43, 0xb6, 0x75]),
-            "a whole cluster"
-        );
-        assert!(
-            (10..=16).contains(&opening.len()),
-            "about 4 s, got {}",
-            opening.len()
-        );
-    }
-
-    #[test]
-    fn a_video_listener_starts_with_a_keyframe_at_once_wherever_the_show_is() {
-        const VIDEO: &[u8] = include_bytes!("../../core/tests/media/vp8.bin");
-        for end in [VIDEO.len() / 4, VIDEO.len() / 2, VIDEO.len() * 3 / 4] {
-            let mut branch = LiveBranch::new(100);
-            branch.begin_take(0, Container::WebM, "video/webm;codecs=vp8,opus", 0);
-            branch.push(0, &VIDEO[..end]);
-            let opening = drain(&mut branch.listen().expect("room"));
-            assert!(opening.len() > 2, "at {end} it got {}", opening.len());
-        }
-    }
-
-    #[test]
-    fn whoever_comes_before_the_first_byte_waits_for_it() {
-        let mut branch = branch();
-        let mut early = branch.listen().expect("room");
-        assert!(drain(&mut early).is_empty());
-        branch.push(0, &CAPTURE[..20_000]);
-        assert!(drain(&mut early)[0].starts_with(&[0x1a, 0x45, 0xdf, 0xa3]));
-    }
-
-    #[test]
-    fn a_stuck_listener_is_let_go_and_the_others_miss_nothing() {
-        let mut branch = branch();
-        let _stuck = branch.listen().expect("room");
-        let mut good = branch.listen().expect("room");
-        let mut heard = 0;
-        for chunk in CAPTURE.chunks(5000) {
-            branch.push(0, chunk);
-            heard += drain(&mut good).len();
-        }
-        assert_eq!(branch.listeners(), 1);
-        assert!(heard > 90, "30 s in clusters of 300 ms, got {heard}");
-    }
-
-    #[test]
-    fn a_second_take_continues_the_stream_without_a_second_header() {
-        let mut branch = branch();
-        let mut listener = branch.listen().expect("room");
-        branch.push(0, &CAPTURE[..50_000]);
-        branch.begin_take(1, Container::WebM, "audio/webm", 10_000);
-        branch.push(0, &CAPTURE[50_000..60_000]);
-        branch.push(1, &CAPTURE[..50_000]);
-        let heard = drain(&mut listener).concat();
-        let headers = heard
-            .windows(4)
-            .filter(|w| *w == [0x1a, 0x45, 0xdf, 0xa3])
-            .count();
-        assert_eq!(headers, 1);
-    }
-
-    #[test]
-    fn more_listeners_than_allowed_are_refused_until_one_leaves() {
-        let mut branch = LiveBranch::new(1);
-        let first = branch.listen();
-        assert!(first.is_some() && branch.listen().is_none());
-        drop(first);
-        assert!(branch.listen().is_some());
-    }
-}
+mod tests;

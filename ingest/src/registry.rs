@@ -271,6 +271,11 @@ impl Registry {
         self.changes.subscribe()
     }
 
+    /// How long a connected broadcaster may send nothing before that is said.
+    pub(crate) fn watch_no_data(&self) -> Duration {
+        self.options.watch_no_data
+    }
+
     pub(crate) fn archiver(&self) -> &Archiver {
         &self.archiver
     }
@@ -296,6 +301,29 @@ impl Registry {
         let handle = self.table().sessions.get(&manifest.session).cloned();
         if let Some(handle) = handle {
             self.errand(self.archiver.clone().finalize(manifest, handle.mailbox));
+        }
+    }
+
+    /// Reads the beginning of a take, and what lies just before `offset`, for the live branch.
+    pub(crate) fn recall(&self, id: SessionId, take: u32, offset: u64) {
+        let handle = self.table().sessions.get(&id).cloned();
+        if let (Some(handle), Some(reader)) = (handle, self.spool.reader(id)) {
+            self.errand(async move {
+                let reading = move || reader.around(take, offset);
+                let known = tokio::task::spawn_blocking(reading).await;
+                let known = match known {
+                    Ok(Ok(known)) => known,
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, session_id = %id, take, "read a take's beginning");
+                        Vec::new()
+                    }
+                    Err(_) => Vec::new(),
+                };
+                let beginning = Command::Beginning { take, known };
+                if handle.mailbox.send(beginning).await.is_err() {
+                    tracing::debug!(session_id = %id, "the session is gone already");
+                }
+            });
         }
     }
 

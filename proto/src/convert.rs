@@ -3,7 +3,7 @@
 //! Owns field-by-field translation; must never drop or invent a value.
 
 use crate::{archiver, ingest};
-use aircheck_core::{id::rfc3339, recording, sheet};
+use aircheck_core::{id::rfc3339, recording, sheet, wire};
 
 impl From<recording::Status> for archiver::RecordingStatus {
     fn from(status: recording::Status) -> Self {
@@ -129,5 +129,39 @@ impl From<recording::Marker> for archiver::Marker {
             label: marker.label,
             kind: marker.kind,
         }
+    }
+}
+
+impl From<ingest::SinkStatus> for wire::Sink {
+    fn from(sink: ingest::SinkStatus) -> Self {
+        let state = match sink.state() {
+            ingest::SinkState::Unspecified | ingest::SinkState::Starting => "starting",
+            ingest::SinkState::Up => "up",
+            ingest::SinkState::Down => "down",
+        };
+        Self {
+            state: state.to_owned(),
+            name: sink.name,
+            error: sink.error,
+            lost_clusters: sink.lost_clusters,
+            restarts: sink.restarts,
+        }
+    }
+}
+
+impl ingest::Alarm {
+    /// Its name in the contract; `None` for what this version does not know.
+    #[must_use]
+    pub fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Unspecified => None,
+            Self::NoData => Some("no_data"),
+        }
+    }
+
+    /// The names of all.
+    #[must_use]
+    pub fn words(alarms: impl Iterator<Item = Self>) -> Vec<String> {
+        alarms.filter_map(Self::word).map(str::to_owned).collect()
     }
 }

@@ -98,6 +98,46 @@ impl LiveMuxer {
         self.take = Some(OpenTake::new(start));
     }
 
+    /// Goes on with a take in its middle. `known` are pieces of it with their offsets, in order, the
+    /// first bytes among them: they say what it is, and their media is over. What is pushed next
+    /// stands at `offset`.
+    ///
+    /// # Errors
+    /// As for [`Self::push`].
+    pub fn rejoin_take(
+        &mut self,
+        start: TakeStart,
+        known: &[(u64, Bytes)],
+        offset: u64,
+    ) -> Result<(), LiveError> {
+        self.begin_take(start);
+        let mut at = 0;
+        for (from, bytes) in known {
+            self.learn(from.saturating_sub(at), bytes)?;
+            at = from + bytes.len() as u64;
+        }
+        self.learn(offset.saturating_sub(at), &[])
+    }
+
+    /// Reads for the tracks alone, behind a hole of `lost_bytes`.
+    fn learn(&mut self, lost_bytes: u64, bytes: &[u8]) -> Result<(), LiveError> {
+        let take = self.take.as_mut().ok_or(LiveError::NoTake)?;
+        if lost_bytes > 0 {
+            take.reader.skip(lost_bytes);
+        }
+        take.reader.push(bytes);
+        while let Some(event) = self.take.as_mut().and_then(|take| take.reader.poll()) {
+            if matches!(event, Event::Packet(_)) {
+                continue;
+            }
+            if let Err(error) = self.handle(&event) {
+                self.end_take();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// Adds the next bytes of the take. Call [`Self::poll`] until `None` afterwards.
     ///
     /// # Errors

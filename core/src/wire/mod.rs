@@ -149,6 +149,21 @@ pub enum RecordingState {
     Failed,
 }
 
+/// A server that the live branch is carried on to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sink {
+    /// Its URL without credentials and stream key.
+    pub name: String,
+    /// `starting`, `up` or `down`.
+    pub state: String,
+    /// Why it is down.
+    pub error: Option<String>,
+    /// Whole clusters that it did not carry.
+    pub lost_clusters: u64,
+    /// How often it began anew after a failure.
+    pub restarts: u64,
+}
+
 /// The session a client named in `hello`, when it is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Previous {
@@ -205,6 +220,12 @@ pub enum FromServer {
         error: Option<String>,
         /// How many listen.
         listeners: u64,
+        /// Where the live branch is carried on to.
+        #[serde(default)]
+        sinks: Vec<Sink>,
+        /// What somebody may want to look at: `no_data`.
+        #[serde(default)]
+        alarms: Vec<String>,
     },
     /// Progress after stop.
     Finalizing {

@@ -2,6 +2,7 @@
 
 use aircheck_core::media::live::{LiveCluster, LiveError, LiveMuxer};
 use aircheck_core::media::packet::Event;
+use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -119,6 +120,29 @@ fn a_second_take_continues_the_clock_without_a_second_header() {
     let heard = packets(&events);
     assert!(heard.windows(2).all(|pair| pair[0].ts_ns <= pair[1].ts_ns));
     assert_eq!(heard[333].ts_ns, 40_000_000_000);
+}
+
+#[test]
+fn a_take_that_is_rejoined_in_its_middle_goes_on_from_there() {
+    for name in ["opus250", "ff_webm", "ff_ogg", "mp4opus"] {
+        let take = Take::of(name, 60_000);
+        let middle = take.bytes.len() / 2;
+        let known = [(0, Bytes::copy_from_slice(&take.bytes[..4_000]))];
+        let mut live = LiveMuxer::new();
+        live.rejoin_take(take.start(), &known, middle as u64)
+            .expect("tracks");
+        live.push(&take.bytes[middle..]).expect("media");
+        live.end_take();
+        let clusters: Vec<_> = std::iter::from_fn(|| live.poll()).collect();
+        let heard = packets(&listened(&live, &clusters));
+        let sent = packets(&whole(&take.bytes));
+        assert!(heard.len() * 4 > sent.len(), "{name}: {}", heard.len());
+        let rest = &sent[sent.len() - heard.len()..];
+        assert!(
+            heard.iter().zip(rest).all(|(a, b)| a.payload == b.payload),
+            "{name}: what follows is there, unchanged"
+        );
+    }
 }
 
 #[test]

@@ -8,39 +8,13 @@ use aircheck_core::{
     code::Code,
     id::{ShowId, rfc3339, version_at},
     recording::{Recording, Status},
+    wire::Sink,
 };
-use aircheck_proto::ingest::{SessionState, SessionStatus, SinkState, SinkStatus};
+use aircheck_proto::ingest::{Alarm, SessionState, SessionStatus};
 use axum::{Extension, Json, extract::State};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-/// A server that the live branch is carried on to.
-#[derive(Clone, Debug, Serialize)]
-struct Sink {
-    name: String,
-    state: &'static str,
-    error: Option<String>,
-    lost_clusters: u64,
-    restarts: u64,
-}
-
-impl From<SinkStatus> for Sink {
-    fn from(sink: SinkStatus) -> Self {
-        let state = match sink.state() {
-            SinkState::Unspecified | SinkState::Starting => "starting",
-            SinkState::Up => "up",
-            SinkState::Down => "down",
-        };
-        Self {
-            state,
-            name: sink.name,
-            error: sink.error,
-            lost_clusters: sink.lost_clusters,
-            restarts: sink.restarts,
-        }
-    }
-}
 
 /// A session's status in the contract's words. All fields are always present.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -60,6 +34,7 @@ struct StreamStatus {
     listeners: u64,
     started_at: Option<String>,
     sinks: Vec<Sink>,
+    alarms: Vec<String>,
 }
 
 impl StreamStatus {
@@ -80,6 +55,7 @@ impl StreamStatus {
             SessionState::Unspecified | SessionState::Archived | SessionState::Failed => "idle",
         };
         Self {
+            alarms: Alarm::words(session.alarms()),
             show_id: session.show_id,
             active,
             session: Some(session.session),

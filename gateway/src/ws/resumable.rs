@@ -134,10 +134,12 @@ impl Dialect for Resumable {
                 archived: ack.archived,
             }),
             Response::State(state) => outbox.say(FromServer::State {
+                alarms: ingest::Alarm::words(state.alarms()),
                 live: state.live,
                 recording: health(state.recording_error.is_some()),
                 error: state.recording_error,
                 listeners: state.listeners,
+                sinks: state.sinks.into_iter().map(Into::into).collect(),
             }),
             Response::Progress(progress) => {
                 if !matches!(self.stage, Stage::Stopping) {

@@ -126,7 +126,7 @@ impl Actor {
                         Err(_) => break,
                     },
                     () = sleep_until(due) => self.handle_due(),
-                    () = self.sinks.changed() => self.registry.changed(|| self.status()),
+                    () = self.sinks.changed() => self.sinks_changed(),
                     () = self.live.left() => self.listeners_changed(),
                 }
             }
@@ -150,7 +150,11 @@ impl Actor {
         let ack = self.connection.as_ref().and_then(|connection| {
             connection.ack_due(self.session.cursor(connection.acked_take()?)?)
         });
-        timer.into_iter().chain(ack).chain(self.state_due).min()
+        let patience = self.registry.watch_no_data();
+        let silence = self.connection.as_ref().filter(|_| self.session.is_open());
+        let silence = silence.and_then(|connection| connection.silent_at(patience));
+        let timers = timer.into_iter().chain(ack);
+        timers.chain(self.state_due).chain(silence).min()
     }
 
     fn handle_due(&mut self) {
@@ -158,6 +162,7 @@ impl Actor {
         self.carry_out();
         self.ack_if_due();
         self.say_state_if_due();
+        self.watch_data();
     }
 
     fn handle(&mut self, command: Command) {
@@ -196,6 +201,7 @@ impl Actor {
             Command::Progress { bytes, archived } => {
                 self.say(Response::Progress(ingest::Progress { bytes, archived }));
             }
+            Command::Beginning { take, known } => self.rejoined(take, &known),
             Command::Finalized { recording } => self.finalized(*recording),
             Command::Drain => self.drain(),
         }
@@ -244,7 +250,7 @@ impl Actor {
                 Output::Finalize => {
                     Failpoint::SessionSealed.pass();
                     tracing::info!("session sealed");
-                    self.live = LiveBranch::new(0);
+                    std::mem::replace(&mut self.live, LiveBranch::new(0)).finish();
                     self.sinks = Sinks::default();
                     self.registry
                         .sealed(&self.session.seat(), self.session.id());

@@ -10,6 +10,7 @@ use aircheck_proto::{
     ingest::{self, publish_response::Response},
 };
 use aircheck_runtime::failpoint::Failpoint;
+use std::time::Duration;
 use tokio::{sync::mpsc::error::TrySendError, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,16 @@ pub(super) struct Connection {
     outbound: Outbound,
     gone: CancellationToken,
     cadence: Cadence,
+    hearing: Hearing,
+}
+
+/// Whether bytes come.
+#[derive(Clone, Copy, Debug)]
+enum Hearing {
+    /// They do; these were the last.
+    Bytes { at: Instant },
+    /// None, for so long that it was said.
+    Silence,
 }
 
 impl Connection {
@@ -52,7 +63,37 @@ impl Connection {
             outbound,
             gone,
             cadence: Cadence::new(Instant::now()),
+            hearing: Hearing::Bytes { at: Instant::now() },
         }
+    }
+
+    /// Bytes have come. Whether that ends a silence.
+    pub(super) fn heard(&mut self, at: Instant) -> bool {
+        let ends = self.is_silent();
+        self.hearing = Hearing::Bytes { at };
+        ends
+    }
+
+    /// Whether nothing comes, and that was said.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(self.hearing, Hearing::Silence)
+    }
+
+    /// When a silence would be worth saying.
+    pub(super) fn silent_at(&self, patience: Duration) -> Option<Instant> {
+        match self.hearing {
+            Hearing::Bytes { at } => Some(at + patience),
+            Hearing::Silence => None,
+        }
+    }
+
+    /// Whether nothing has come for so long that it is to be said now.
+    pub(super) fn falls_silent(&mut self, now: Instant, patience: Duration) -> bool {
+        let falls = self.silent_at(patience).is_some_and(|at| at <= now);
+        if falls {
+            self.hearing = Hearing::Silence;
+        }
+        falls
     }
 
     /// Another take, or the same again, beginning at `cursor`.

@@ -100,6 +100,11 @@ pub(crate) enum Command {
         bytes: u64,
         archived: u64,
     },
+    /// Pieces of a take from the spool, for the live branch; empty if they can't be read.
+    Beginning {
+        take: u32,
+        known: Vec<(u64, Bytes)>,
+    },
     Finalized {
         recording: Box<archiver::Recording>,
     },

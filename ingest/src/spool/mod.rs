@@ -112,6 +112,8 @@ pub struct Marks {
     pub failed: Option<Arc<str>>,
 }
 
+/// Bytes at either end of what [`Reader::around`] reads.
+const AROUND_BYTES: usize = 64 << 10;
 /// Bytes that a queued command counts for, beside its payload.
 const COMMAND_BYTES: u64 = 256;
 
@@ -396,6 +398,26 @@ impl Reader {
     ) -> Result<Vec<(u64, Bytes)>, ReadError> {
         let extents = self.shared.index().from(take, offset, max_bytes);
         index::read(self.shared.id, take, offset, &extents)
+    }
+
+    /// What a reader needs that comes to a take in its middle: the durable bytes at its beginning, and
+    /// those just before `offset`, 64 KiB each. Blocks.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub fn around(&self, take: u32, offset: u64) -> Result<Vec<(u64, Bytes)>, ReadError> {
+        let mut pieces = self.read(take, 0, AROUND_BYTES)?;
+        let head = pieces.last().map_or(0, |(at, data)| at + data.len() as u64);
+        let tail = head.max(offset.saturating_sub(AROUND_BYTES as u64));
+        if tail < offset {
+            pieces.extend(self.read(take, tail, AROUND_BYTES)?);
+        }
+        pieces.retain_mut(|(at, data)| {
+            let wanted = usize::try_from(offset.saturating_sub(*at)).unwrap_or(usize::MAX);
+            data.truncate(wanted);
+            !data.is_empty()
+        });
+        Ok(pieces)
     }
 
     /// What is durable, and every change of it.

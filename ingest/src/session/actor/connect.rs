@@ -111,6 +111,7 @@ impl Actor {
         if let Some(connection) = &mut self.connection {
             connection.begin(start.index, take.id.clone(), opening, cursor);
         }
+        self.rejoin(start.index);
     }
 
     /// The broadcaster ends the show.

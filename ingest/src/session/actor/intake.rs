@@ -9,15 +9,17 @@ use super::{
     },
     Actor, fault,
 };
+use crate::live::Beginning;
 use aircheck_core::{
     code::Code,
     id::Epoch,
-    media::Container,
+    media::{Container, Probe, probe},
     session::{Refusal, Tape},
 };
 use aircheck_proto::Fault;
 use aircheck_runtime::failpoint::Failpoint;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 impl Actor {
     /// Bytes of a connection. What comes from another than the present one is dropped.
@@ -28,6 +30,11 @@ impl Actor {
         let Some(connection) = self.connection.as_mut().filter(|c| c.epoch == epoch) else {
             return;
         };
+        if connection.heard(Instant::now()) {
+            tracing::info!("the broadcaster sends again");
+            self.alarms_changed();
+            return self.chunk(epoch, offset, data);
+        }
         match &mut connection.sending {
             Sending::Unopened { take } => {
                 let take = take.clone();
@@ -99,7 +106,11 @@ impl Actor {
                 (start, data)
             }
             Step::Foreign(_, data) | Step::Pass(_, data) => {
-                (self.session.handle_plain_continue(epoch), data)
+                let start = self.session.handle_plain_continue(epoch);
+                if let Ok(start) = &start {
+                    self.rejoin(start.index);
+                }
+                (start, data)
             }
         };
         self.carry_out();
@@ -131,6 +142,39 @@ impl Actor {
             .started_unix_ms
             .saturating_sub(manifest.started_unix_ms);
         self.live.begin_take(take, container, &record.mime, wall_ms);
+    }
+
+    /// Listeners can hear a take only from its beginning on, which lies in the spool where the branch
+    /// has not seen it: after a restart. It is read there while the session goes on.
+    pub(super) fn rejoin(&mut self, take: u32) {
+        let received = self.session.cursor(take).map_or(0, |c| c.received);
+        if received > 0 && self.live.rejoin(take, received) {
+            self.registry.recall(self.session.id(), take, received);
+        }
+    }
+
+    /// What [`Self::rejoin`] asked for.
+    pub(super) fn rejoined(&mut self, take: u32, known: &[(u64, Bytes)]) {
+        let manifest = self.session.facts();
+        let container = match known.first() {
+            Some((0, first)) => match probe(first) {
+                Probe::Found(container) => Some(container),
+                Probe::NeedMore | Probe::Unsupported => None,
+            },
+            _ => None,
+        };
+        let beginning = manifest.takes.get(take as usize).zip(container);
+        if beginning.is_none() {
+            tracing::warn!(take, "listeners hear nothing of a take without a beginning");
+        }
+        let wall_ms = self.now().unix_ms.saturating_sub(manifest.started_unix_ms);
+        let beginning = beginning.map(|(record, container)| Beginning {
+            container,
+            mime: &record.mime,
+            wall_ms,
+            known,
+        });
+        self.live.rejoined(take, beginning);
     }
 
     /// The tee: each side gets what it has not had. Neither can hold up the other.

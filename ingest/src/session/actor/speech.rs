@@ -2,11 +2,11 @@
 //!
 //! Owns the messages. Must never wait for a reader: one that does not keep up is let go.
 
-use super::Actor;
+use super::{super::connection::Connection, Actor};
 use aircheck_core::{code::Code, id::Epoch, recording::Status, session::Snapshot, wire::MAX_FRAME};
 use aircheck_proto::{
     Fault,
-    ingest::{self, publish_response::Response},
+    ingest::{self, Alarm, publish_response::Response},
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -82,6 +82,8 @@ impl Actor {
             live: self.session.is_open(),
             recording_error: self.session.facts().recording_error.clone(),
             listeners: self.listeners_said as u64,
+            sinks: self.sinks.status(),
+            alarms: self.alarms(),
         };
         self.say(Response::State(state));
     }
@@ -122,6 +124,37 @@ impl Actor {
             reconnects: manifest.epoch.0.saturating_sub(1),
             sinks: self.sinks.status(),
             rehearsal: manifest.rehearsal,
+            alarms: self.alarms(),
+        }
+    }
+
+    fn alarms(&self) -> Vec<i32> {
+        let silent = self.connection.as_ref().is_some_and(Connection::is_silent);
+        silent.then_some(Alarm::NoData.into()).into_iter().collect()
+    }
+
+    /// Tells everybody of a sink.
+    pub(super) fn sinks_changed(&mut self) {
+        self.registry.changed(|| self.status());
+        self.say_state_soon();
+    }
+
+    /// Tells everybody of an alarm, or of its end.
+    pub(super) fn alarms_changed(&mut self) {
+        self.registry.changed(|| self.status());
+        self.say_state();
+    }
+
+    /// Looks whether the broadcaster sends nothing. That is said, and never acted upon.
+    pub(super) fn watch_data(&mut self) {
+        let patience = self.registry.watch_no_data();
+        if self.session.is_open()
+            && let Some(connection) = &mut self.connection
+            && connection.falls_silent(Instant::now(), patience)
+        {
+            tracing::warn!(?patience, "the broadcaster is connected and sends nothing");
+            metrics::counter!("aircheck_alarms_total", "alarm" => "no_data").increment(1);
+            self.alarms_changed();
         }
     }
 }
