@@ -21,6 +21,7 @@ pub mod power;
 pub mod probe;
 pub mod process;
 pub mod s3;
+pub mod servers;
 pub mod services;
 pub mod socket;
 pub mod syscalls;

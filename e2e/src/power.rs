@@ -55,6 +55,21 @@ impl PowerDisk {
         run("xfs_io", &["-x", "-c", "shutdown", text(&self.at)]);
     }
 
+    /// From now on the disk can only be read, as ext4 decides when it finds a fault in itself.
+    ///
+    /// # Panics
+    /// If the kernel can't be made to find one.
+    pub fn go_read_only(&self) {
+        run(
+            "mount",
+            &["-o", "remount,errors=remount-ro", text(&self.at)],
+        );
+        let device = run("findmnt", &["-n", "-o", "SOURCE", text(&self.at)]);
+        let device = device.trim().trim_start_matches("/dev/").to_owned();
+        let fault = format!("/sys/fs/ext4/{device}/trigger_fs_error");
+        fs::write(fault, "a test wants a disk that can't be written").expect("a fault");
+    }
+
     /// Comes back after [`Self::cut`], once every process that had files open there is gone.
     ///
     /// # Panics
@@ -82,11 +97,12 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("paths of tests are text")
 }
 
-fn run(program: &str, args: &[&str]) {
+fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output();
     let output = output.unwrap_or_else(|error| {
         panic!("run {program} (apt: xfsprogs, e2fsprogs): {error}");
     });
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {args:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -61,7 +61,7 @@ async fn a_full_disk_fails_the_recording_loudly_and_leaves_the_listeners_alone()
 }
 
 /// Client, status, log and metrics say that the recording failed.
-async fn everybody_is_told(cluster: &mut Cluster, show: &mut Broadcaster) {
+pub(crate) async fn everybody_is_told(cluster: &mut Cluster, show: &mut Broadcaster) {
     let said = soon("the client is told", async {
         loop {
             if let Some(failed) = show

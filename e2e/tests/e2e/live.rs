@@ -6,6 +6,7 @@ use aircheck_e2e::{
     listener::Listener,
     oracle::archived_exactly,
     probe::decodes_clean,
+    services::INGEST,
     wait::{SOON, eventually},
 };
 use serde_json::json;
@@ -131,6 +132,35 @@ async fn a_listener_may_tune_in_before_there_is_anything_to_hear() {
     show.stop().await.expect("still connected");
     let media = decodes_clean(&listener.to_the_end().await).await;
     assert!((media.decoded_s - 20.0).abs() < 1.5, "{media:?}");
+}
+
+#[tokio::test]
+async fn a_take_that_goes_on_after_the_ingest_was_killed_is_heard_again() {
+    for name in ["opus250", "mp4opus"] {
+        let mut cluster = Cluster::split(&[]).await;
+        let capture = Capture::load(name);
+        let mut show = cluster.broadcaster("7", &capture).await;
+        let half = capture.len() / 2;
+        show.send_to(half).await.expect("still connected");
+        show.acked_to(half).await.expect("acknowledged");
+        let before = show.heard.len();
+        cluster.process(INGEST).kill_and_restart().await;
+        show.reset();
+        show.resume().await;
+        let listener = Listener::tune_in(cluster.web, "7")
+            .await
+            .expect("the show is live");
+        show.send_all().await.expect("still connected");
+        show.stop().await.expect("still connected");
+        let media = decodes_clean(&listener.to_the_end().await).await;
+        let all = decodes_clean(&capture.bytes).await.decoded_s;
+        assert!(
+            media.decoded_s > all / 4.0,
+            "{name}: the rest of the same take is heard: {media:?} of {all} s, {:?}",
+            &show.heard[before..]
+        );
+        archived_exactly(&cluster, "7", &capture).await;
+    }
 }
 
 #[tokio::test]

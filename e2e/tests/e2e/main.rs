@@ -11,6 +11,7 @@ mod crowd;
 mod disk;
 mod drain;
 mod grace;
+mod isolation;
 mod live;
 mod network;
 mod nightly;

@@ -2,6 +2,5 @@
 
 mod publish;
 mod rehearsal;
-mod servers;
 mod sinks;
 mod support;

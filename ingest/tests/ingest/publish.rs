@@ -5,7 +5,7 @@ use aircheck_core::code::Code;
 use aircheck_proto::{
     Fault,
     ingest::{
-        Dialect, ListSessionsRequest, ListenRequest, ReadSpoolRequest, SessionState,
+        Alarm, Dialect, ListSessionsRequest, ListenRequest, ReadSpoolRequest, SessionState, State,
         StopSessionRequest, publish_response::Response,
     },
 };
@@ -295,4 +295,33 @@ async fn sessions_are_listed_and_limited() {
         .await
         .expect_err("limit of 3");
     assert_eq!(refused.code, Code::TooMany);
+}
+
+#[tokio::test]
+async fn a_broadcaster_who_is_connected_and_sends_nothing_raises_an_alarm_until_he_sends() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let ingest = Ingest::with_flags(dir, &["--watch-no-data", "200ms"]).await;
+    let mut host = Broadcaster::connect(&ingest, "7", "ann", "t1", 0)
+        .await
+        .expect("admitted");
+    let alarmed =
+        |state: &State, wanted: bool| state.alarms().any(|a| a == Alarm::NoData) == wanted;
+    host.next_matching(|said| matches!(said, Response::State(state) if alarmed(state, true)))
+        .await;
+    let status = ingest.status("7").await;
+    assert_eq!(status.alarms, [i32::from(Alarm::NoData)]);
+    assert_eq!(
+        status.state(),
+        SessionState::Live,
+        "nothing is done about it"
+    );
+    host.send(0, CAPTURE).await;
+    host.next_matching(|said| matches!(said, Response::State(state) if alarmed(state, false)))
+        .await;
+    host.stop().await;
+    host.end().await;
+    assert_eq!(
+        ingest.archiver.next_finalized().await.takes[0].bytes,
+        CAPTURE.len() as u64
+    );
 }

@@ -1,8 +1,10 @@
 //! Live sinks against real servers: what is heard there, and what a broken one may not do.
 
-use crate::servers::{self, SECRET};
 use crate::support::{Broadcaster, CAPTURE, Ingest};
-use aircheck_proto::ingest::{SessionState, SessionStatus, SinkState, SinkStatus};
+use aircheck_e2e::servers::{self, SECRET};
+use aircheck_proto::ingest::{
+    SessionState, SessionStatus, SinkState, SinkStatus, publish_response::Response,
+};
 use std::{
     io,
     sync::{Mutex, Once},
@@ -128,6 +130,10 @@ async fn returns(ingest: &Ingest, show: &str, at: usize) -> Broadcaster {
     host
 }
 
+fn ids(encoders: &[(u32, String)]) -> Vec<u32> {
+    encoders.iter().map(|(id, _)| *id).collect()
+}
+
 const FORMATS: [&str; 3] = ["mp3", "ogg", "webm"];
 
 fn all_up(status: &SessionStatus) -> bool {
@@ -148,7 +154,7 @@ async fn kill_while_playing(
     let mut mp3 = encoders
         .iter()
         .filter(|(_, seen)| seen.contains("libmp3lame"));
-    servers::kill_9(mp3.next().expect("one encodes mp3").0);
+    servers::signal(mp3.next().expect("one encodes mp3").0, "KILL");
     let back = |s: &SessionStatus| sink(s, "ice.mp3").restarts == 1 && is_up(s, "ice.mp3");
     let listen = async {
         until(ingest, "ice", "mp3 is back", back).await;
@@ -181,12 +187,14 @@ async fn icecast_is_served_in_three_formats_through_a_drop_and_a_killed_encoder(
     let heard = FORMATS.map(|format| servers::listen(port, &format!("/ice.{format}")));
     let refused = |s: &SessionStatus| is_down(s, "closed.mp3", "401");
     until(&ingest, "ice", "one is refused", refused).await;
+    let before = ids(&servers::encoders("ice"));
     drops(&ingest, "ice", host, drop_at).await;
     let host = returns(&ingest, "ice", drop_at).await;
     play(&host, drop_at..kill_at).await;
     let status = ingest.status("ice").await;
     let restarts = FORMATS.map(|format| sink(&status, &format!("ice.{format}")).restarts);
     assert!(all_up(&status) && restarts == [0; 3], "{status:?}");
+    assert_eq!(ids(&servers::encoders("ice")), before, "the same processes");
     let after = kill_while_playing(&ingest, port, host, kill_at).await;
 
     let [mp3, ogg, webm] = heard;
@@ -300,6 +308,39 @@ async fn a_stuck_server_costs_its_own_sink_and_no_ack_listener_or_byte() {
     );
     ingest.spool_empties().await;
     stuck.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_encoder_is_replaced_and_costs_no_ack_or_byte() {
+    let server = servers::icecast().await;
+    let port = server.port;
+    let sinks = [format!(
+        "icecast://source:{SECRET}@127.0.0.1:{port}/frozen.ogg"
+    )];
+    let ingest = ingest(&sinks, &[]).await;
+    let (mut host, _) = host(&ingest, "frozen").await;
+    let quarter = SWEEP.len() / 4;
+    play(&host, 0..quarter).await;
+    until(&ingest, "frozen", "it is up", |s| is_up(s, "frozen.ogg")).await;
+    let frozen = ids(&servers::encoders("frozen"));
+    servers::signal(frozen[0], "STOP");
+    host.send(quarter as u64, &SWEEP[quarter..2 * quarter])
+        .await;
+    host.acked(2 * quarter as u64).await;
+    // More than the pipe to the encoder holds.
+    host.send(2 * quarter as u64, &SWEEP[2 * quarter..]).await;
+    host.acked(SWEEP.len() as u64).await;
+    let stalled = |s: &SessionStatus| is_down(s, "frozen.ogg", "no progress");
+    until(&ingest, "frozen", "the stall is seen", stalled).await;
+    assert!(!ids(&servers::encoders("frozen")).contains(&frozen[0]));
+    let states = host.next_matching(|response| {
+        matches!(response, Response::State(state) if state.sinks.iter().any(|sink| sink.state() == SinkState::Down))
+    });
+    states.await;
+    host.stop().await;
+    host.end().await;
+    let manifest = ingest.archiver.finalized().remove(0);
+    assert_eq!(manifest.takes[0].bytes, SWEEP.len() as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,6 @@
-//! Real servers for the sinks, and what can be heard there.
+//! Real servers for live sinks, and what can be heard there.
+//!
+//! Owns one process or task each, which ends with its owner. Must know nothing of the product.
 
 use std::{
     fmt::Write as _,
@@ -14,12 +16,15 @@ use tokio::{
 };
 
 /// What every server of a test takes as its password or key, and nobody may see.
-pub(crate) const SECRET: &str = "sesame-7391";
+pub const SECRET: &str = "sesame-7391";
 
 /// A server that ends with the test.
-pub(crate) struct Server {
-    pub(crate) port: u16,
-    pub(crate) dir: TempDir,
+#[derive(Debug)]
+pub struct Server {
+    /// On loopback.
+    pub port: u16,
+    /// What it writes.
+    pub dir: TempDir,
     child: Child,
 }
 
@@ -70,7 +75,10 @@ async fn started(mut command: Command, port: u16, dir: TempDir) -> Server {
 }
 
 /// An Icecast that refuses root, as it does.
-pub(crate) async fn icecast() -> Server {
+///
+/// # Panics
+/// If it is not installed (apt: icecast2) or does not start.
+pub async fn icecast() -> Server {
     let (port, dir) = (free_port().await, dir());
     let log = dir.path().display();
     let config = format!(
@@ -102,7 +110,10 @@ pub(crate) async fn icecast() -> Server {
 }
 
 /// An nginx that records what it gets by RTMP as `NAME.flv` in its directory.
-pub(crate) async fn nginx_rtmp() -> Server {
+///
+/// # Panics
+/// If it is not installed (apt: libnginx-mod-rtmp) or does not start.
+pub async fn nginx_rtmp() -> Server {
     let (port, dir) = (free_port().await, dir());
     let path = dir.path().display();
     let config = format!(
@@ -121,7 +132,10 @@ pub(crate) async fn nginx_rtmp() -> Server {
 }
 
 /// A server that takes a source and then reads no more.
-pub(crate) async fn stuck() -> (u16, JoinHandle<()>) {
+///
+/// # Panics
+/// If there is no free port.
+pub async fn stuck() -> (u16, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let port = listener.local_addr().expect("address").port();
     let serving = tokio::spawn(async move {
@@ -136,7 +150,11 @@ pub(crate) async fn stuck() -> (u16, JoinHandle<()>) {
 }
 
 /// Listens to a mount until its source leaves; answers what was heard.
-pub(crate) fn listen(port: u16, mount: &str) -> JoinHandle<Vec<u8>> {
+///
+/// # Panics
+/// In the task, if the mount does not exist.
+#[must_use]
+pub fn listen(port: u16, mount: &str) -> JoinHandle<Vec<u8>> {
     let request = format!("GET {mount} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
     tokio::spawn(async move {
         let mut stream = TcpStream::connect(("127.0.0.1", port))
@@ -162,7 +180,11 @@ pub(crate) fn listen(port: u16, mount: &str) -> JoinHandle<Vec<u8>> {
 }
 
 /// What a listener hears, in steps of a quarter of a second: the pitch in Hz.
-pub(crate) fn pitches(media: &Path) -> Vec<f64> {
+///
+/// # Panics
+/// If there is no ffmpeg.
+#[must_use]
+pub fn pitches(media: &Path) -> Vec<f64> {
     let rate = 48_000;
     let decoded = Command::new("ffmpeg")
         .args(["-v", "error", "-i"])
@@ -182,14 +204,23 @@ pub(crate) fn pitches(media: &Path) -> Vec<f64> {
     windows.map(|window| rises(window) as f64 * 4.0).collect()
 }
 
-pub(crate) fn saved(dir: &Path, media: &[u8]) -> PathBuf {
+/// Media as a file in `dir`.
+///
+/// # Panics
+/// If it can't be written.
+#[must_use]
+pub fn saved(dir: &Path, media: &[u8]) -> PathBuf {
     let path = dir.join("heard");
     std::fs::write(&path, media).expect("write");
     path
 }
 
 /// The ffmpeg processes of this test process that work for a show: id, arguments and environment.
-pub(crate) fn encoders(show: &str) -> Vec<(u32, String)> {
+///
+/// # Panics
+/// If processes can't be listed.
+#[must_use]
+pub fn encoders(show: &str) -> Vec<(u32, String)> {
     let title = format!("title={show}\0");
     let parent = format!("PPid:\t{}\n", std::process::id());
     let read = |pid: u32, file: &str| {
@@ -211,7 +242,13 @@ pub(crate) fn encoders(show: &str) -> Vec<(u32, String)> {
     found
 }
 
-pub(crate) fn kill_9(pid: u32) {
-    let status = Command::new("kill").args(["-9", &pid.to_string()]).status();
+/// Sends a signal, such as `KILL` or `STOP`.
+///
+/// # Panics
+/// If there is no such process.
+pub fn signal(pid: u32, signal: &str) {
+    let status = Command::new("kill")
+        .args(["-s", signal, &pid.to_string()])
+        .status();
     assert!(status.expect("kill").success());
 }
