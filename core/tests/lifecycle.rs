@@ -5,7 +5,7 @@
 use aircheck_core::{
     id::{Epoch, Seat, SessionId, ShowId},
     recording::Status,
-    session::{Admit, Directory, Limits, Now, Output, Refusal, Session, StopBy},
+    session::{Accept, Admit, Directory, Limits, Now, Output, Refusal, Session, StopBy, Tape},
     spool::{Event, Manifest, Stage},
     wire::Take,
 };
@@ -16,17 +16,41 @@ const GRACE_MS: u64 = 30_000;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Connect { user: u8, force: bool },
-    Take { stale: bool, id: u8, lost: u16 },
-    Chunk { stale: bool, back: u8, len: u8 },
+    Connect {
+        user: u8,
+        force: bool,
+    },
+    Take {
+        stale: bool,
+        id: u8,
+        lost: u16,
+    },
+    Chunk {
+        stale: bool,
+        back: u8,
+        len: u8,
+    },
     Sync,
     Archive,
     WriteFails,
+    /// The spool takes bytes again; a plain client can't resend.
+    Heals {
+        plain: bool,
+    },
     Mark,
-    Drop { stale: bool },
-    Stop { operator: bool, stale: bool },
-    Pass { ms: u16 },
-    PassToDeadline { early: bool },
+    Drop {
+        stale: bool,
+    },
+    Stop {
+        operator: bool,
+        stale: bool,
+    },
+    Pass {
+        ms: u16,
+    },
+    PassToDeadline {
+        early: bool,
+    },
     Finalized,
     Crash,
 }
@@ -41,6 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Sync),
         2 => Just(Step::Archive),
         1 => Just(Step::WriteFails),
+        2 => any::<bool>().prop_map(|plain| Step::Heals { plain }),
         1 => Just(Step::Mark),
         3 => prop::bool::weighted(0.3).prop_map(|stale| Step::Drop { stale }),
         1 => (any::<bool>(), prop::bool::weighted(0.3))
@@ -82,6 +107,92 @@ fn begin_take(session: &mut Session, epoch: Epoch, id: u8, lost: u16, now: Now) 
     Some(start.index)
 }
 
+/// The spool takes bytes again.
+fn heal(session: &mut Session, plain: bool) {
+    let failed = *session.tape() != Tape::Running;
+    assert_eq!(session.handle_tape_healed(), failed && session.is_open());
+    for take in takes(session).filter(|_| plain) {
+        session.handle_untaped_lost(take);
+        assert!(!session.has_untaped(take));
+    }
+}
+
+/// A chunk at the end of what the take has, or before it. `true` if it was taken.
+fn send(
+    session: &mut Session,
+    epoch: Epoch,
+    take: u32,
+    back: u8,
+    len: u8,
+    now: Now,
+    taped: &mut Taped,
+) -> bool {
+    let at = session.cursor(take).expect("a take that began");
+    let offset = at.taped.min(at.received).saturating_sub(u64::from(back));
+    let end = offset + u64::from(len);
+    let taken = session.handle_chunk(epoch, take, offset, u64::from(len), now);
+    if let Ok(Accept {
+        tape_skip: Some(skip),
+        ..
+    }) = taken
+        && offset + skip < end
+    {
+        let taped = taped.entry((session.id(), take)).or_default();
+        taped.push((offset + skip, end));
+    }
+    taken.is_ok()
+}
+
+/// Everything that was handed to the spool is durable now.
+fn sync(session: &mut Session, taped: &Taped, acknowledged: &mut BTreeMap<(SessionId, u32), u64>) {
+    for take in takes(session) {
+        let key = (session.id(), take);
+        let end = taped.get(&key).and_then(|taped| taped.last());
+        let end = end.map_or(0, |(_, to)| *to);
+        session.handle_durable(take, end);
+        acknowledged.insert(key, end);
+    }
+}
+
+fn drop_unsynced(session: &Session, taped: &mut Taped) {
+    for take in takes(session) {
+        let durable = session.cursor(take).expect("a take").durable;
+        if let Some(taped) = taped.get_mut(&(session.id(), take)) {
+            taped.retain(|(_, to)| *to <= durable);
+        }
+    }
+}
+
+/// What is taped of a take has no hole that is not declared.
+fn check_holes(session: &Session, taped: &Taped) {
+    for take in takes(session) {
+        let mut end = 0;
+        for &(from, to) in taped.get(&(session.id(), take)).into_iter().flatten() {
+            // Declared gaps may touch each other.
+            let mut gaps: Vec<_> = session
+                .facts()
+                .gaps
+                .iter()
+                .filter(|gap| gap.take == take)
+                .collect();
+            gaps.sort_by_key(|gap| gap.from);
+            for gap in gaps {
+                if gap.from <= end && gap.to > end {
+                    end = gap.to;
+                }
+            }
+            assert!(
+                from <= end,
+                "take {take}: taped {from}..{to} after {end} without a gap"
+            );
+            end = end.max(to);
+        }
+    }
+}
+
+/// What was handed to the spool and not dropped by it, in order.
+type Taped = BTreeMap<(SessionId, u32), Vec<(u64, u64)>>;
+
 /// One show, its sessions, and a disk that keeps what was synced.
 struct World {
     directory: Directory,
@@ -95,6 +206,7 @@ struct World {
     finalizes: BTreeMap<SessionId, u32>,
     crashes: u32,
     acknowledged: BTreeMap<(SessionId, u32), u64>,
+    taped: Taped,
 }
 
 fn show() -> ShowId {
@@ -124,6 +236,7 @@ impl World {
             finalizes: BTreeMap::new(),
             crashes: 0,
             acknowledged: BTreeMap::new(),
+            taped: BTreeMap::new(),
         }
     }
 
@@ -227,23 +340,19 @@ impl World {
             }
             Step::Chunk { stale, back, len } => {
                 let Some(take) = take else { return };
-                let at = session.cursor(take).expect("a take that began");
-                let offset = at.taped.min(at.received).saturating_sub(u64::from(back));
-                let taken = session.handle_chunk(pick(stale), take, offset, u64::from(len), now);
-                assert!(taken.is_err() || !stale, "a stale epoch sent bytes");
+                let taken = send(session, pick(stale), take, back, len, now, &mut self.taped);
+                assert!(!taken || !stale, "a stale epoch sent bytes");
             }
-            Step::Sync => {
-                for take in takes(session) {
-                    let cursor = session.cursor(take).expect("a take");
-                    session.handle_durable(take, cursor.taped);
-                    self.acknowledged.insert((session.id(), take), cursor.taped);
-                }
-            }
+            Step::Sync => sync(session, &self.taped, &mut self.acknowledged),
             Step::Archive => {
                 let cursor = session.cursor(0).unwrap_or_default();
                 session.handle_archived(0, cursor.durable);
             }
-            Step::WriteFails => session.handle_write_failed("disk full".to_owned()),
+            Step::WriteFails => {
+                session.handle_write_failed("disk full".to_owned());
+                drop_unsynced(session, &mut self.taped);
+            }
+            Step::Heals { plain } => heal(session, plain),
             Step::Mark => {
                 let open = session.is_open();
                 let marked = session.handle_marker("x".into(), "note".into(), now);
@@ -285,6 +394,7 @@ impl World {
     fn crash(&mut self) {
         let Some(session) = &self.session else { return };
         let (id, ends) = (session.id(), session.manifest().takes);
+        drop_unsynced(session, &mut self.taped);
         let mut events = self.journal.iter().cloned();
         let Some(Event::Opened { manifest }) = events.next() else {
             panic!("not opened first")
@@ -318,6 +428,7 @@ impl World {
             assert!(*count <= allowed, "{id} was finalized {count} times");
         }
         let Some(session) = &self.session else { return };
+        check_holes(session, &self.taped);
         assert_eq!(
             session.is_open(),
             self.directory.find(&seat()) == Some(session.id()),

@@ -5,7 +5,7 @@
 use rustix::{
     io::Errno,
     mount::{MountFlags, UnmountFlags, mount, unmount},
-    process::geteuid,
+    process::{Pid, Resource, Rlimit, geteuid, getrlimit, prlimit},
 };
 use std::{
     ffi::CString,
@@ -73,6 +73,14 @@ impl SmallDisk {
         let mut ballast = fs::File::create(self.0.join("ballast")).expect("a file of ballast");
         while ballast.write_all(&[0; 4096]).is_ok() {}
     }
+
+    /// Gives back the room that [`Self::fill`] took.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn free(&self) {
+        fs::remove_file(self.0.join("ballast")).expect("a file of ballast");
+    }
 }
 
 impl Drop for SmallDisk {
@@ -84,6 +92,39 @@ impl Drop for SmallDisk {
             "unmount {}",
             self.0.display()
         );
+    }
+}
+
+/// A process that may open no more files, as long as this value lives.
+#[derive(Debug)]
+pub struct FewFiles {
+    process: Pid,
+    before: Rlimit,
+}
+
+impl FewFiles {
+    /// What is open stays open.
+    ///
+    /// # Panics
+    /// If there is no such process, or not the right to do this.
+    #[must_use]
+    pub fn limit(process: u32) -> Self {
+        let process = i32::try_from(process).ok().and_then(Pid::from_raw);
+        let process = process.expect("a process id");
+        // Children inherit the most there may be.
+        let few = Rlimit {
+            current: Some(3),
+            ..getrlimit(Resource::Nofile)
+        };
+        let before = prlimit(Some(process), Resource::Nofile, few).expect("set a limit");
+        Self { process, before }
+    }
+}
+
+impl Drop for FewFiles {
+    fn drop(&mut self) {
+        let set = prlimit(Some(self.process), Resource::Nofile, self.before);
+        assert!(set.is_ok() || std::thread::panicking(), "lift a limit");
     }
 }
 

@@ -35,6 +35,9 @@ const RECENT: usize = 4096;
 /// Changes a watcher may lag behind before it misses some.
 const CHANGES: usize = 1024;
 
+/// When to come back to an ingest whose disk is low.
+const LOW_RETRY_MS: u64 = 10_000;
+
 /// What a show says about its sessions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ShowSettings {
@@ -123,6 +126,10 @@ impl Registry {
             show: show_id.clone(),
             rehearsal: settings.rehearsal,
         };
+        if self.spool.is_low() && table.directory.find(&seat).is_none() {
+            let message = "the disk for recordings is nearly full, or fails";
+            return Err(Fault::retry(Code::Unavailable, message, LOW_RETRY_MS));
+        }
         let admitted = table.directory.admit(&seat, SessionId(Ulid::new()));
         let full = |error: aircheck_core::session::Full| {
             Fault::retry(Code::TooMany, error.to_string(), 10_000)

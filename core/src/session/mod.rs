@@ -20,10 +20,12 @@
 mod directory;
 mod state;
 mod takes;
+mod tape;
 mod wall;
 
 pub use directory::{Admit, Directory, Full};
 pub use takes::{Accept, Cursor, TakeStart};
+pub use tape::Tape;
 
 use crate::{
     id::{Epoch, Seat, SessionId, ShowId},
@@ -70,15 +72,6 @@ pub struct Now {
     pub mono_ms: u64,
     /// Milliseconds since 1970-01-01 UTC.
     pub unix_ms: u64,
-}
-
-/// Health of the recording branch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tape {
-    /// Bytes go to the spool.
-    Running,
-    /// They don't any more, and why.
-    Failed(String),
 }
 
 /// Every deadline a session can have.
@@ -211,7 +204,7 @@ impl Session {
         let elapsed_ms = now.unix_ms.saturating_sub(manifest.started_unix_ms);
         let left_ms = limits.duration_max_ms.saturating_sub(elapsed_ms);
         Self {
-            takes: Takes::recover(&manifest.takes),
+            takes: Takes::recover(&manifest),
             wall: Wall::new(&manifest, now),
             state: State::waits(waiting, manifest.grace_ms, now),
             tape: Tape::Running,
@@ -377,15 +370,17 @@ impl Session {
             Some(index) => index,
             None => self.open_take(take.id.clone(), take.mime.clone(), now)?,
         };
-        let start = self.takes.resume(index, take, self.tape == Tape::Running)?;
-        if let Some((from, to)) = start.hole {
-            let gap = Gap {
-                take: start.index,
-                from,
-                to,
-                cause: "client".to_owned(),
+        let running = self.tape == Tape::Running;
+        let untaped = self.takes.untaped(index).is_some();
+        let start = self.takes.resume(index, take, running)?;
+        // Without a tape no bytes follow that a gap could lie before.
+        if let Some((from, to)) = start.hole.filter(|_| running) {
+            let cause = if untaped {
+                self.tape_cause()
+            } else {
+                "client".to_owned()
             };
-            self.persist(Event::Gap { gap });
+            self.gap(start.index, from, to, cause);
         }
         Ok(start)
     }
@@ -418,13 +413,10 @@ impl Session {
     pub fn handle_plain_continue(&mut self, epoch: Epoch) -> Result<TakeStart, Refusal> {
         self.check_epoch(epoch)?;
         let (index, end) = self.takes.last().ok_or(Refusal::NotLive)?;
-        let gap = Gap {
-            take: index,
-            from: end,
-            to: end,
-            cause: "disconnected".to_owned(),
-        };
-        self.persist(Event::Gap { gap });
+        if self.tape == Tape::Running {
+            self.handle_untaped_lost(index);
+            self.gap(index, end, end, "disconnected".to_owned());
+        }
         Ok(TakeStart {
             index,
             offset: end,
@@ -491,16 +483,14 @@ impl Session {
         self.takes.archived(take, offset);
     }
 
-    /// The spool can't take this session's bytes any more. The live branch is not concerned.
-    pub fn handle_write_failed(&mut self, reason: String) {
-        if !self.is_open() && self.state != State::Finalizing {
-            return;
-        }
-        if self.tape == Tape::Running {
-            self.tape = Tape::Failed(reason.clone());
-            self.persist(Event::RecordingFailed { reason });
-            self.outputs.push_back(Output::Changed);
-        }
+    fn gap(&mut self, take: u32, from: u64, to: u64, cause: String) {
+        let gap = Gap {
+            take,
+            from,
+            to,
+            cause,
+        };
+        self.persist(Event::Gap { gap });
     }
 
     /// A connection is gone. A stale one changes nothing, its own teardown included.

@@ -4,7 +4,11 @@
 //! `archived <= durable <= taped <= received` is asserted after every step.
 
 use super::Refusal;
-use crate::{spool::TakeRecord, wire::Take};
+use crate::{
+    recording::Gap,
+    spool::{Manifest, TakeRecord},
+    wire::Take,
+};
 
 /// How far a take has come. All are offsets after the last byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,15 +60,19 @@ pub(super) struct Takes {
 }
 
 impl Takes {
-    pub(super) fn recover(records: &[TakeRecord]) -> Self {
-        let at = |end: u64| Cursor {
-            received: end,
-            taped: end,
-            durable: end,
-            archived: 0,
+    pub(super) fn recover(manifest: &Manifest) -> Self {
+        let at = |(index, record): (u32, &TakeRecord)| {
+            // What is declared to be missing is not asked for, even if nothing follows it yet.
+            let end = record.bytes.max(declared_end(&manifest.gaps, index));
+            Cursor {
+                received: end,
+                taped: end,
+                durable: record.bytes,
+                archived: 0,
+            }
         };
         Self {
-            cursors: records.iter().map(|record| at(record.bytes)).collect(),
+            cursors: (0..).zip(&manifest.takes).map(at).collect(),
         }
     }
 
@@ -83,6 +91,28 @@ impl Takes {
 
     pub(super) fn received_total(&self) -> u64 {
         self.cursors.iter().map(|cursor| cursor.received).sum()
+    }
+
+    /// What of a take arrived and was not handed to the spool.
+    pub(super) fn untaped(&self, index: usize) -> Option<(u64, u64)> {
+        let cursor = self.cursors.get(index)?;
+        (cursor.taped < cursor.received).then_some((cursor.taped, cursor.received))
+    }
+
+    /// Gives up what of a take was not handed to the spool.
+    pub(super) fn skip_untaped(&mut self, index: usize) -> Option<(u64, u64)> {
+        let untaped = self.untaped(index)?;
+        self.cursors[index].taped = untaped.1;
+        Some(untaped)
+    }
+
+    /// The spool has dropped what is not durable: it is to be handed over again, but for what is declared
+    /// to be missing.
+    pub(super) fn rewind(&mut self, gaps: &[Gap]) {
+        for (index, cursor) in (0..).zip(&mut self.cursors) {
+            cursor.taped = cursor.durable.max(declared_end(gaps, index));
+            cursor.check();
+        }
     }
 
     /// Agrees on an offset with a client that has `take.first..take.next`.
@@ -161,4 +191,10 @@ impl Takes {
             cursor.check();
         }
     }
+}
+
+/// Where the last declared gap of a take ends.
+fn declared_end(gaps: &[Gap], take: u32) -> u64 {
+    let of_take = gaps.iter().filter(|gap| gap.take == take);
+    of_take.map(|gap| gap.to).max().unwrap_or(0)
 }

@@ -279,7 +279,16 @@ impl Manifest {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let lengths: u64 = self.takes.iter().map(|take| take.bytes).sum();
-        let missing: u64 = self.gaps.iter().map(|gap| gap.to - gap.from).sum();
+        // A gap may lie beyond the last durable byte: what followed it did not come through either.
+        let missing: u64 = self
+            .gaps
+            .iter()
+            .map(|gap| {
+                let take = self.takes.get(gap.take as usize);
+                let end = take.map_or(0, |take| take.bytes);
+                gap.to.min(end).saturating_sub(gap.from)
+            })
+            .sum();
         lengths.saturating_sub(missing)
     }
 

@@ -12,6 +12,7 @@ mod disk;
 mod drain;
 mod grace;
 mod isolation;
+mod heal;
 mod live;
 mod network;
 mod nightly;

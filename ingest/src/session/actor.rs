@@ -60,6 +60,9 @@ pub(crate) struct Actor {
     ending: Ending,
     /// Events that were handed to the spool.
     persisted: u64,
+    /// The run that the spool takes bytes of, and the one that was asked for.
+    run: u32,
+    wanted_run: u32,
     /// What the archiver is told, whenever it changes.
     announced: Announcements,
     /// When the broadcaster hears of changes that may wait.
@@ -93,6 +96,8 @@ impl Actor {
             connection: None,
             ending: Ending::Open,
             persisted,
+            run: 0,
+            wanted_run: 0,
             announced,
             state_due: None,
             state_said_at: Instant::now(),

@@ -142,6 +142,21 @@ fn preallocate(file: &File, needed_bytes: u64, wanted_bytes: u64) -> io::Result<
     }
 }
 
+/// Room on the file system of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    pub(super) free_bytes: u64,
+    pub(super) total_bytes: u64,
+}
+
+pub(super) fn room(dir: &Path) -> io::Result<Room> {
+    let found = rustix::fs::statvfs(dir)?;
+    Ok(Room {
+        free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+    })
+}
+
 /// Makes the names in a directory durable.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()

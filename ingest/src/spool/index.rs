@@ -59,6 +59,8 @@ pub(super) struct SessionIndex {
     events: Vec<Place>,
     /// Files of its own, whether or not a place refers to them.
     kept: Vec<Arc<Segment>>,
+    /// Nothing is added any more.
+    over: bool,
 }
 
 /// Why bytes can't be read back.
@@ -92,7 +94,7 @@ impl SessionIndex {
         let fresh = extents
             .last()
             .is_none_or(|last| extent.offset >= last.end());
-        if fresh {
+        if fresh && !self.over {
             extent.place.segment.need(extent.place.total_bytes());
             extents.push(extent);
         }
@@ -100,6 +102,9 @@ impl SessionIndex {
     }
 
     pub(super) fn add_event(&mut self, place: Place) {
+        if self.over {
+            return;
+        }
         place.segment.need(place.total_bytes());
         self.events.push(place);
     }
@@ -117,13 +122,16 @@ impl SessionIndex {
         &self.kept
     }
 
-    /// Lets go of every segment, whoever else still holds the index.
+    /// Lets go of every segment, whoever else still holds the index, and whatever is still written.
     pub(super) fn clear(&mut self) {
         let extents = self.takes.iter().flatten().map(|extent| &extent.place);
         for place in extents.chain(&self.events) {
             place.segment.need_not(place.total_bytes());
         }
-        *self = Self::default();
+        *self = Self {
+            over: true,
+            ..Self::default()
+        };
     }
 
     /// Its records in a segment, in the order they were written. Only kept files may come before it.

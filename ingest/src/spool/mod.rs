@@ -14,7 +14,9 @@
 //!
 //! A write or sync that fails poisons its segment: it is never written or synced again. The batch is
 //! still in memory, so it is written once more, as a whole, to a fresh segment. If that fails too,
-//! the sessions of the batch learn that their recording has failed.
+//! the sessions of the batch learn that their recording has failed: their bytes are dropped, their events
+//! are held until the disk takes them. The writer tries it from time to time, and then tells sessions that
+//! they may go on.
 //!
 //! Segments go oldest first. When more than half of what the closed ones hold is needed by nobody, the
 //! keeper moves what is needed of the oldest to files of the sessions themselves. Crash before such a
@@ -22,7 +24,9 @@
 //! have them, and each counts once, since kept files are read first. A session's own files go before the
 //! record of its end may go.
 
+mod batch;
 mod disk;
+mod health;
 mod index;
 mod keeper;
 mod recovery;
@@ -40,7 +44,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
         mpsc,
     },
     thread::JoinHandle,
@@ -108,8 +112,10 @@ pub struct Marks {
     pub takes: Vec<u64>,
     /// Number of events that are synced.
     pub events: u64,
-    /// Why an append of this session was given up, if one was.
+    /// Why an append of this session was given up, until [`Self::run`] is the one that was asked for.
     pub failed: Option<Arc<str>>,
+    /// Which of its runs the spool takes bytes of; see [`SessionSpool::restart`].
+    pub run: u32,
 }
 
 /// Bytes at either end of what [`Reader::around`] reads.
@@ -120,9 +126,15 @@ const COMMAND_BYTES: u64 = 256;
 enum Command {
     Bytes {
         session: Arc<Shared>,
+        run: u32,
         take: u32,
         offset: u64,
         data: Bytes,
+    },
+    /// Bytes of this run are meant to be taken, once the disk takes any.
+    Restart {
+        session: Arc<Shared>,
+        run: u32,
     },
     Event {
         session: Arc<Shared>,
@@ -147,7 +159,11 @@ impl Command {
             + match self {
                 Self::Bytes { data, .. } => data.len() as u64,
                 Self::Event { json, .. } => json.len() as u64,
-                Self::Forget { .. } | Self::Kept { .. } | Self::Buried | Self::Close => 0,
+                Self::Restart { .. }
+                | Self::Forget { .. }
+                | Self::Kept { .. }
+                | Self::Buried
+                | Self::Close => 0,
             }
     }
 }
@@ -158,6 +174,8 @@ struct Shared {
     id: SessionId,
     index: Mutex<SessionIndex>,
     marks: watch::Sender<Marks>,
+    /// Bytes of earlier runs are dropped.
+    run: AtomicU32,
 }
 
 impl Shared {
@@ -166,6 +184,7 @@ impl Shared {
             id,
             index: Mutex::new(SessionIndex::default()),
             marks: watch::Sender::new(Marks::default()),
+            run: AtomicU32::new(0),
         }
     }
 
@@ -202,6 +221,7 @@ type Sessions = Arc<Mutex<HashMap<SessionId, Arc<Shared>>>>;
 pub struct Spool {
     queue: Arc<Queue>,
     sessions: Sessions,
+    low: Arc<AtomicBool>,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -234,6 +254,7 @@ impl Spool {
                 shared,
                 queue: Arc::clone(&queue),
                 events: found.events,
+                run: 0,
             };
             recovered.push(Recovered {
                 spool,
@@ -261,6 +282,7 @@ impl Spool {
             queued_bytes,
             keeper,
         );
+        let low = writer.low();
         let writer = std::thread::Builder::new()
             .name("spool-writer".to_owned())
             .spawn(move || writer.run())
@@ -268,6 +290,7 @@ impl Spool {
         let spool = Self {
             queue,
             sessions,
+            low,
             writer: Arc::new(Mutex::new(Some(writer))),
         };
         Ok((spool, recovered))
@@ -286,7 +309,14 @@ impl Spool {
             shared,
             queue: Arc::clone(&self.queue),
             events: 0,
+            run: 0,
         }
+    }
+
+    /// Whether there is too little room, or none, for sessions that have not begun.
+    #[must_use]
+    pub fn is_low(&self) -> bool {
+        self.low.load(Ordering::Relaxed)
     }
 
     /// Gives up a session's bytes, whose archive is proved.
@@ -330,6 +360,7 @@ pub struct SessionSpool {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
     events: u64,
+    run: u32,
 }
 
 impl std::fmt::Debug for SessionSpool {
@@ -349,10 +380,25 @@ impl SessionSpool {
         let session = Arc::clone(&self.shared);
         self.queue.push(Command::Bytes {
             session,
+            run: self.run,
             take,
             offset,
             data,
         })
+    }
+
+    /// After an append was refused or given up: asks to be told, by [`Marks::run`], when bytes are taken
+    /// again, and returns the number it will be. Until then nothing must be appended; then each take
+    /// goes on at its durable end, and nothing from before is written any more.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn restart(&mut self) -> Result<u32, Error> {
+        self.run += 1;
+        let session = Arc::clone(&self.shared);
+        let run = self.run;
+        self.queue.push(Command::Restart { session, run })?;
+        Ok(run)
     }
 
     /// Queues an event; it is durable once [`Marks::events`] has reached the returned number.

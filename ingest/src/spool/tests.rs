@@ -8,6 +8,7 @@ use aircheck_core::{
 };
 use std::path::Path;
 
+mod heal;
 mod kept;
 
 fn id(n: u128) -> SessionId {

@@ -4,9 +4,10 @@
 //! segment again whose write or sync failed.
 
 use super::{
-    Command, Config, Shared,
+    Command, Config,
+    batch::{fail, publish, record_bytes, restart},
     disk::{self, Segment},
-    index::{Extent, Place},
+    health::{self, Health, Pauses},
     keeper,
 };
 use aircheck_core::spool::record::{self, Kind};
@@ -17,7 +18,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError},
     },
     time::{Duration, Instant},
@@ -66,6 +67,11 @@ pub(super) struct Writer {
     /// `None` while the writer ends.
     keeper: Option<keeper::Handle>,
     keeping: Keeping,
+    health: Health,
+    pauses: Pauses,
+    low: Arc<AtomicBool>,
+    /// When room was last looked at.
+    looked: Option<Instant>,
     buffer: Vec<u8>,
 }
 
@@ -97,35 +103,55 @@ impl Writer {
             queued_bytes,
             keeper: Some(keeper),
             keeping: Keeping::No,
+            health: Health::Well,
+            pauses: Pauses::default(),
+            low: Arc::default(),
+            looked: None,
             buffer: Vec::new(),
         }
     }
 
+    /// Set while there is too little room for sessions that have not begun.
+    pub(super) fn low(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.low)
+    }
+
     pub(super) fn run(mut self) {
         self.sweep();
+        self.look();
         let mut busy_since = None;
         loop {
-            let (batch, last) = match self.gather(busy_since) {
+            let (mut batch, last) = match self.gather(busy_since) {
                 Next::Batch(batch) => (batch, false),
                 Next::Last(batch) => (batch, true),
             };
             let started = Instant::now();
             busy_since = (batch.len() >= BUSY_APPENDS).then_some(started);
+            batch.retain(|command| self.is_due(command));
             self.commit(&batch);
-            let cost: u64 = batch.iter().map(Command::cost).sum();
-            self.queued_bytes.fetch_sub(cost, Ordering::Relaxed);
             self.tidy(batch);
             if last {
                 return self.end();
             }
+            self.try_again();
+            self.look();
         }
     }
 
     /// Waits for a command, then takes what else is there, or, while many sessions append, what
     /// arrives until the tick has passed since the last batch.
     fn gather(&self, busy_since: Option<Instant>) -> Next {
-        let Ok(first) = self.commands.recv() else {
-            return Next::Last(Vec::new());
+        let first = match self.patience() {
+            None => self
+                .commands
+                .recv()
+                .map_err(|_| RecvTimeoutError::Disconnected),
+            Some(patience) => self.commands.recv_timeout(patience),
+        };
+        let first = match first {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => return Next::Batch(Vec::new()),
+            Err(RecvTimeoutError::Disconnected) => return Next::Last(Vec::new()),
         };
         let (mut batch, mut bytes) = (Vec::new(), 0);
         let mut command = first;
@@ -151,11 +177,37 @@ impl Writer {
         }
     }
 
+    /// Whether a command is carried out: bytes of a run that was given up are not.
+    fn is_due(&self, command: &Command) -> bool {
+        let due = match command {
+            Command::Bytes { session, run, .. } => *run >= session.run.load(Ordering::Relaxed),
+            _ => true,
+        };
+        if !due {
+            self.spent(command);
+        }
+        due
+    }
+
+    /// A command does not wait any more.
+    fn spent(&self, command: &Command) {
+        self.queued_bytes
+            .fetch_sub(command.cost(), Ordering::Relaxed);
+    }
+
     /// What a batch says beside bytes and events.
     fn tidy(&mut self, batch: Vec<Command>) {
         let mut sweep = false;
         for command in batch {
+            if let Health::Failing { held, .. } = &mut self.health
+                && matches!(command, Command::Event { .. } | Command::Restart { .. })
+            {
+                held.push(command);
+                continue;
+            }
+            self.spent(&command);
             match command {
+                Command::Restart { session, run } => restart(&session, run),
                 Command::Forget { session } => {
                     if let Some(keeper) = &self.keeper {
                         keeper.bury(session);
@@ -179,6 +231,10 @@ impl Writer {
     }
 
     fn end(mut self) {
+        if let Health::Failing { next, .. } = &mut self.health {
+            *next = Instant::now();
+            self.try_again();
+        }
         if let Some(keeper) = self.keeper.take() {
             keeper.close();
         }
@@ -191,6 +247,9 @@ impl Writer {
             .any(|c| matches!(c, Command::Bytes { .. } | Command::Event { .. }))
         {
             return;
+        }
+        if let Health::Failing { reason, .. } = &self.health {
+            return fail(batch, reason);
         }
         let started = Instant::now();
         let written = self.write(batch).or_else(|error| {
@@ -208,10 +267,96 @@ impl Writer {
             Err(error) => {
                 tracing::error!(%error, appends = batch.len(), "spool can't write; recordings fail");
                 self.close();
-                fail(batch, &error);
+                let reason = format!("spool write failed: {error}");
+                fail(batch, &reason);
+                self.low.store(true, Ordering::Relaxed);
+                metrics::gauge!("aircheck_spool_low").set(1.0);
+                self.health = Health::Failing {
+                    reason,
+                    held: Vec::new(),
+                    next: self.pauses.next(Instant::now()),
+                };
             }
         }
         metrics::histogram!("aircheck_spool_commit_seconds").record(started.elapsed());
+    }
+
+    /// How long to wait for commands.
+    fn patience(&self) -> Option<Duration> {
+        match &self.health {
+            Health::Failing { next, .. } => Some(next.saturating_duration_since(Instant::now())),
+            Health::Well => self.low.load(Ordering::Relaxed).then_some(health::LOOK),
+        }
+    }
+
+    /// Writes what is held to a disk that failed, when it is time. If it takes that, and there is some
+    /// room, recordings go on.
+    fn try_again(&mut self) {
+        let now = Instant::now();
+        let Health::Failing { held, next, .. } = &mut self.health else {
+            return;
+        };
+        if *next > now {
+            return;
+        }
+        let held = std::mem::take(held);
+        let tried = self.check_room().and_then(|()| self.write(&held));
+        let error = match tried {
+            Ok((segment, placed)) => {
+                tracing::warn!("spool can write again; recordings go on");
+                self.health = Health::Well;
+                publish(&held, &segment, &placed);
+                self.looked = None;
+                return self.tidy(held);
+            }
+            Err(error) => error,
+        };
+        tracing::debug!(%error, "spool still can't write");
+        self.close();
+        let due = self.pauses.next(now);
+        if let Health::Failing {
+            held: waiting,
+            next,
+            ..
+        } = &mut self.health
+        {
+            (*waiting, *next) = (held, due);
+        }
+    }
+
+    /// A disk that was full and has room for a moment only would fail again at once.
+    fn check_room(&self) -> io::Result<()> {
+        let room = disk::room(&self.journal)?;
+        if health::is_low(room, self.config.segment_bytes) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    /// Looks how much room there is, now and then.
+    fn look(&mut self) {
+        if matches!(self.health, Health::Failing { .. })
+            || self.looked.is_some_and(|at| at.elapsed() < health::LOOK)
+        {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        let mut room = match disk::room(&self.journal) {
+            Ok(room) => room,
+            Err(error) => return tracing::debug!(%error, "look for room"),
+        };
+        metrics::gauge!("aircheck_spool_free_bytes").set(as_f64(room.free_bytes));
+        let open = self.open.as_ref();
+        room.free_bytes += open.map_or(0, |open| open.segment.bytes - open.position);
+        let low = health::is_low(room, self.config.segment_bytes);
+        if low != self.low.swap(low, Ordering::Relaxed) {
+            let free_bytes = room.free_bytes;
+            match low {
+                true => tracing::warn!(free_bytes, "spool is low; new sessions are refused"),
+                false => tracing::info!(free_bytes, "spool has room again"),
+            }
+        }
+        metrics::gauge!("aircheck_spool_low").set(if low { 1.0 } else { 0.0 });
     }
 
     /// Writes and syncs a batch; returns the segment and the position of each command's record.
@@ -237,6 +382,7 @@ impl Writer {
                     take,
                     offset,
                     data,
+                    ..
                 } => {
                     let kind = Kind::Bytes {
                         session: session.id,
@@ -345,7 +491,13 @@ impl Writer {
             .map(|s| s.path.clone())
             .collect();
         match disk::remove_files(&self.journal, &paths) {
-            Ok(()) => drop(self.closed.drain(..count)),
+            Ok(()) => {
+                drop(self.closed.drain(..count));
+                // It may have been room that was wanting.
+                if let Health::Failing { next, .. } = &mut self.health {
+                    *next = Instant::now();
+                }
+            }
             Err(error) => tracing::warn!(%error, "remove spool segments; trying again later"),
         }
     }
@@ -376,60 +528,7 @@ fn unneeded(segment: &Arc<Segment>) -> bool {
     Arc::strong_count(segment) == 1
 }
 
-fn record_bytes(command: &Command) -> usize {
-    match command {
-        Command::Bytes { data, .. } => record::total_bytes(data.len()),
-        Command::Event { json, .. } => record::total_bytes(json.len()),
-        _ => 0,
-    }
-}
-
-/// Adds a durable batch to the indexes and tells the sessions.
-fn publish(batch: &[Command], segment: &Arc<Segment>, placed: &[u64]) {
-    for (command, position) in batch.iter().zip(placed) {
-        match command {
-            Command::Bytes {
-                session,
-                take,
-                offset,
-                data,
-            } => {
-                let extent = Extent {
-                    offset: *offset,
-                    place: Place::new(segment, *position, data.len()),
-                };
-                session.index().add_bytes(*take, extent);
-                let end = offset + data.len() as u64;
-                mark(session, |marks| {
-                    let take = *take as usize;
-                    if marks.takes.len() <= take {
-                        marks.takes.resize(take + 1, 0);
-                    }
-                    marks.takes[take] = marks.takes[take].max(end);
-                });
-            }
-            Command::Event { session, seq, json } => {
-                let place = Place::new(segment, *position, json.len());
-                session.index().add_event(place);
-                mark(session, |marks| marks.events = marks.events.max(seq + 1));
-            }
-            _ => {}
-        }
-    }
-}
-
-fn fail(batch: &[Command], error: &io::Error) {
-    let reason: Arc<str> = format!("spool write failed: {error}").into();
-    for command in batch {
-        match command {
-            Command::Bytes { session, .. } | Command::Event { session, .. } => {
-                mark(session, |marks| marks.failed = Some(Arc::clone(&reason)));
-            }
-            _ => {}
-        }
-    }
-}
-
-fn mark(session: &Shared, change: impl FnOnce(&mut super::Marks)) {
-    session.marks.send_modify(change);
+#[expect(clippy::cast_precision_loss, reason = "a metric")]
+fn as_f64(bytes: u64) -> f64 {
+    bytes as f64
 }

@@ -41,10 +41,12 @@ impl Actor {
                 self.session.handle_durable(take, *durable);
             }
             let durable = marks.takes.iter().sum();
+            self.run = marks.run;
             (durable, marks.events, marks.failed.clone())
         };
-        if let Some(reason) = &failed {
-            self.write_failed(reason.to_string());
+        match &failed {
+            Some(reason) => self.write_failed(reason.to_string()),
+            None => self.tape_goes_on(),
         }
         self.carry_out();
         self.announced.grew(durable, || self.session.manifest());

@@ -212,7 +212,38 @@ impl Actor {
             tracing::error!(%reason, "recording failed; the live branch goes on");
             metrics::counter!("aircheck_recording_failures_total").increment(1);
         }
+        // Also where it has failed again before we heard that it went on.
+        if self.run == self.wanted_run {
+            match self.spool.restart() {
+                Ok(run) => self.wanted_run = run,
+                Err(error) => tracing::debug!(%error, "ask for the spool again"),
+            }
+        }
         self.session.handle_write_failed(reason);
+    }
+
+    /// The spool takes bytes again, if it had failed. What arrived meanwhile is asked for once more, where
+    /// the client can send it; else it is a gap.
+    pub(super) fn tape_goes_on(&mut self) {
+        if self.run != self.wanted_run || !self.session.handle_tape_healed() {
+            return;
+        }
+        tracing::warn!("recording goes on");
+        metrics::counter!("aircheck_recording_restarts_total").increment(1);
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        let epoch = connection.epoch;
+        match connection.sending {
+            Sending::Take {
+                index, plain: true, ..
+            } => self.session.handle_untaped_lost(index),
+            Sending::Take { index, .. } if self.session.has_untaped(index) => {
+                let message = "the recording goes on; send again what was not acknowledged";
+                self.refuse(epoch, Fault::retry(Code::Unavailable, message, 0));
+            }
+            Sending::Take { .. } | Sending::Undecided { .. } | Sending::Unopened { .. } => {}
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fs, time::Instant};
 /// The smallest there are.
 const SEGMENT_BYTES: u64 = 128 << 10;
 
-fn open_small(dir: &Path) -> (Spool, Vec<Recovered>) {
+pub(super) fn open_small(dir: &Path) -> (Spool, Vec<Recovered>) {
     let config = Config {
         segment_bytes: SEGMENT_BYTES,
         ..Config::new(dir.to_owned())
@@ -16,7 +16,7 @@ fn open_small(dir: &Path) -> (Spool, Vec<Recovered>) {
     Spool::open(config).expect("opened")
 }
 
-fn mark(session: &mut SessionSpool, at_ms: u64) -> u64 {
+pub(super) fn mark(session: &mut SessionSpool, at_ms: u64) -> u64 {
     let marker = Marker {
         at_ms,
         label: "a marker of some length, as people set them".into(),
@@ -63,7 +63,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// A state as a crash may leave it, whatever is under way: what goes first is copied last, and what comes
 /// before something else goes is looked for after that.
-fn copy_journal(from: &Path) -> tempfile::TempDir {
+pub(super) fn copy_journal(from: &Path) -> tempfile::TempDir {
     let to = tempfile::tempdir_in("/dev/shm").expect("tempdir");
     fs::create_dir(to.path().join("journal")).expect("created");
     let copy = |suffix: &str| {
@@ -82,9 +82,9 @@ fn copy_journal(from: &Path) -> tempfile::TempDir {
 }
 
 /// What recovery finds: of each session its manifest and its bytes.
-type Found = Vec<(Manifest, Vec<u8>)>;
+pub(super) type Found = Vec<(Manifest, Vec<u8>)>;
 
-fn found(dir: &Path) -> Found {
+pub(super) fn found(dir: &Path) -> Found {
     let recovery = recovery::recover(&dir.join("journal")).expect("recovered");
     let sessions = recovery.sessions.into_iter();
     sessions
