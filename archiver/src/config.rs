@@ -13,6 +13,7 @@ const PART_SIZE_MAX: u64 = 5 << 30;
 /// Longest life that S3's signatures allow a presigned URL.
 const PRESIGN_TTL_MAX: Duration = Duration::from_secs(7 * 86_400);
 const CLAIM_LEASE_MIN: Duration = Duration::from_secs(1);
+const SWEEP_EVERY_MIN: Duration = Duration::from_secs(1);
 
 /// Text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -125,6 +126,19 @@ pub struct Config {
         default_value = "ffmpeg"
     )]
     pub ffmpeg: PathBuf,
+
+    /// How often to look for uploads that a crash left behind, and at start: at least 1 s.
+    #[arg(long, env = "AIRCHECK_SWEEP_EVERY", value_parser = args::duration, default_value = "1h")]
+    pub sweep_every: Duration,
+
+    /// Youngest such upload that is dropped, once it is proved that nobody owns it.
+    #[arg(long, env = "AIRCHECK_SWEEP_AGE", value_parser = args::duration, default_value = "24h")]
+    pub sweep_age: Duration,
+
+    /// Whether no other process can be at work on this database, because somebody holds a lock that
+    /// says so: then the claims that a predecessor left are void at start.
+    #[arg(skip)]
+    pub is_alone: bool,
 }
 
 /// A configuration that can't work.
@@ -139,6 +153,9 @@ pub enum ConfigError {
     /// Claims would run out between two renewals.
     #[error("claims live at least 1 s")]
     ClaimLease,
+    /// Looking for abandoned uploads would never rest.
+    #[error("abandoned uploads are looked for every 1 s at most")]
+    SweepEvery,
     /// No key to sign requests with.
     #[error("no {0}: give the flag, its -file variant, or {1}")]
     NoCredentials(&'static str, &'static str),
@@ -184,6 +201,9 @@ impl Config {
         }
         if self.claim_lease < CLAIM_LEASE_MIN {
             return Err(ConfigError::ClaimLease);
+        }
+        if self.sweep_every < SWEEP_EVERY_MIN {
+            return Err(ConfigError::SweepEvery);
         }
         let url = self.database_url.expose();
         if !["sqlite:", "postgres://", "postgresql://"]

@@ -22,6 +22,9 @@ pub enum Error {
     /// The database can't be reached, or its schema can't be brought up to date.
     #[error("migrate the database")]
     Migrate(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Rows can't be rebuilt, because database or store can't be read.
+    #[error("rebuild rows")]
+    Rebuild(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl From<DbError> for Fault {

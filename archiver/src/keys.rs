@@ -3,7 +3,7 @@
 //! Owns the layout of keys. Must never build one from anything but parsed ids and stored versions.
 
 use aircheck_core::{
-    id::{Seat, SessionId},
+    id::{Seat, SessionId, ShowId},
     media::probe::{Container, Probe, probe},
 };
 
@@ -148,6 +148,26 @@ pub(crate) fn name(key: &str) -> &str {
     key.rsplit_once('/').map_or(key, |(_, name)| name)
 }
 
+/// Folders below the prefix that hold recordings.
+pub(crate) const KINDS: [&str; 2] = ["recordings/", "rehearsals/"];
+
+/// Show and version of the recording that a media object's key belongs to; `None`: it is no such key.
+pub(crate) fn recording_of(prefix: &str, key: &str) -> Option<(ShowId, String)> {
+    let path = key.strip_prefix(prefix)?;
+    let path = KINDS.iter().find_map(|kind| path.strip_prefix(kind))?;
+    let (show, rest) = path.split_once('/')?;
+    let (version, file) = rest.split_once('/')?;
+    let is_media = file.starts_with("recording.") && !file.contains('/');
+    let show = show.parse().ok().filter(|_| is_media)?;
+    Some((show, version.to_owned()))
+}
+
+/// Whether a key ends as those of [`Folder::manifest`].
+pub(crate) fn is_manifest(key: &str) -> bool {
+    let file = key.rsplit('/').next().unwrap_or(key);
+    file.starts_with("manifest.") && file.ends_with(".json")
+}
+
 /// The extension of a stitched archive of this Content-Type. Matroska is `WebM` with more codecs, and
 /// goes by the same name.
 pub(crate) fn archive_extension(content_type: &str) -> &'static str {
@@ -209,6 +229,25 @@ mod tests {
             "attachment; filename=\"7-2026-11-23T20-15-00Z.webm\""
         );
         assert_eq!(extension(&key(Label::Take(2), Place::Regular)), "webm");
+    }
+
+    #[test]
+    fn a_media_key_tells_its_recording_and_other_keys_tell_none() {
+        let of = |key| recording_of("station/", key);
+        let key = "station/recordings/7/2026-11-23T20-15-00Z-2/recording.vol2.webm";
+        let version = "2026-11-23T20-15-00Z-2".to_owned();
+        let show = "7".parse().expect("a show id");
+        assert_eq!(of(key), Some((show, version)));
+        for other in [
+            "recordings/7/v/recording.webm",
+            "station/recordings/7/v/manifest.json",
+            "station/recordings/7/v/recording.webm/x",
+            "station/recordings/7/recording.webm",
+            "station/recordings/../v/recording.webm",
+            "station/backup.tar",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
     }
 
     #[test]

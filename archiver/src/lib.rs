@@ -17,13 +17,15 @@ mod store;
 
 pub use config::{Config, ConfigError, Secret};
 pub use error::Error;
+pub use finalize::Found;
 
 use crate::{
-    db::Db,
-    finalize::{Context, Jobs, chain},
+    db::{Db, DbError},
+    finalize::{Context, Jobs, RebuildError, Rebuilder, Schedule, Stop, chain},
     service::{Ready, Service},
     store::{ObjectStore, S3Store},
 };
+use aircheck_core::id::ShowId;
 use aircheck_proto::archiver::archiver_service_server::ArchiverServiceServer;
 use aircheck_runtime::{backoff::Backoff, grpc, health::Health, shutdown::Shutdown};
 use std::{
@@ -118,6 +120,31 @@ pub async fn migrate(database_url: &Secret) -> Result<(), Error> {
         .map_err(|error| Error::Migrate(error.into()))
 }
 
+/// Makes the rows that a database lost of the manifests in the bucket, those of one show or all. Tells
+/// of each manifest by its key. Rows that are there, and objects, are left as they are; safe at any
+/// time. Waits for as long as a store is away.
+///
+/// # Errors
+/// If the configuration can't work, or database or store can't be read.
+pub async fn rebuild(
+    config: &Config,
+    show: Option<&ShowId>,
+    tell: impl FnMut(&str, Found),
+) -> Result<(), Error> {
+    config.validate()?;
+    let store = S3Store::new(config)?;
+    let failed = |error: RebuildError| Error::Rebuild(error.into());
+    let db = Db::open(config.database_url.expose()).await;
+    let db = db.map_err(|error| failed(error.into()))?;
+    let rebuilder = Rebuilder {
+        db: &db,
+        store: &store,
+        prefix: &config.s3_prefix,
+        stop: &Stop::new(Shutdown::new()),
+    };
+    rebuilder.all(show, tell).await.map_err(failed)
+}
+
 async fn wish(shutdown: Shutdown) {
     shutdown.triggered().await;
 }
@@ -131,6 +158,14 @@ struct Opener {
     ready: Arc<OnceLock<Ready>>,
 }
 
+async fn opened(config: &Config) -> Result<Db, DbError> {
+    let db = Db::open(config.database_url.expose()).await?;
+    if config.is_alone {
+        db.void_claims().await?;
+    }
+    Ok(db)
+}
+
 /// Opens the database, however long that takes, and keeps it clean from then on.
 async fn open(opener: Opener, health: Health) {
     let Opener {
@@ -142,7 +177,7 @@ async fn open(opener: Opener, health: Health) {
     } = opener;
     let mut backoff = Backoff::new(OPEN_RETRY_FIRST, OPEN_RETRY_MAX);
     let db = loop {
-        match Db::open(config.database_url.expose()).await {
+        match opened(&config).await {
             Ok(db) => break db,
             Err(error) => tracing::warn!(error = chain(&error), "open the database"),
         }
@@ -160,6 +195,10 @@ async fn open(opener: Opener, health: Health) {
         slots: Semaphore::new(JOBS_MAX),
     };
     let jobs = Jobs::new(context, cut_off);
+    jobs.sweep(Schedule {
+        every: config.sweep_every,
+        age: config.sweep_age,
+    });
     let ours = Ready {
         db: db.clone(),
         jobs,

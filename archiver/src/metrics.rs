@@ -22,3 +22,8 @@ pub(crate) fn part_sent(bytes: u64) {
 pub(crate) fn part_failed() {
     counter!("aircheck_upload_parts_total", "result" => "error").increment(1);
 }
+
+/// An upload that nobody owned was dropped.
+pub(crate) fn upload_swept() {
+    counter!("aircheck_uploads_swept_total").increment(1);
+}

@@ -241,7 +241,6 @@ async fn a_store_that_fails_on_every_kind_of_call_once_costs_only_time() {
         Op::CreateUpload,
         Op::UploadPart,
         Op::Complete,
-        Op::Get,
         Op::Put,
     ] {
         bench.s3.fail(op, Fault::Refuse(500, "InternalError"));

@@ -148,6 +148,12 @@ pub(crate) struct StoreFlags {
     /// How long rehearsals are kept after their end
     #[arg(long, env = "AIRCHECK_REHEARSAL_RETENTION", value_parser = args::duration, default_value = "24h")]
     rehearsal_retention: Duration,
+    /// How often to look for uploads that a crash left behind, and at start
+    #[arg(long, env = "AIRCHECK_SWEEP_EVERY", value_parser = args::duration, default_value = "1h")]
+    sweep_every: Duration,
+    /// Youngest such upload that is dropped, once it is proved that nobody owns it
+    #[arg(long, env = "AIRCHECK_SWEEP_AGE", value_parser = args::duration, default_value = "24h")]
+    sweep_age: Duration,
 }
 
 impl StoreFlags {
@@ -260,6 +266,10 @@ impl Up {
             claim_lease: store.claim_lease,
             rehearsal_retention: store.rehearsal_retention,
             ffmpeg: self.options.ffmpeg.clone(),
+            sweep_every: store.sweep_every,
+            sweep_age: store.sweep_age,
+            // The default database lies in the data directory, which one process has locked.
+            is_alone: store.database_url.is_none(),
         }
     }
 }

@@ -14,6 +14,7 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 /// Bytes read at a time.
@@ -188,6 +189,45 @@ pub(super) fn whole(root: &Path, upload_id: &str) -> PathBuf {
     root.join(format!(".upload_id-{upload_id}.whole"))
 }
 
+/// An upload under way.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct OpenUpload {
+    pub(super) key: String,
+    pub(super) id: String,
+    pub(super) begun: SystemTime,
+}
+
+/// Uploads under way that were begun with metadata, as all of ours are, sorted.
+///
+/// # Errors
+/// If the directory can't be read.
+pub(super) fn open_uploads(root: &Path, bucket: &str) -> io::Result<Vec<OpenUpload>> {
+    let head = format!(".bucket-{}.object-", URL_SAFE_NO_PAD.encode(bucket));
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let parts = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(&head)?.strip_suffix(".metadata.json"))
+            .and_then(|middle| middle.split_once(".upload-"));
+        let Some((key, id)) = parts.filter(|(_, id)| upload_exists(root, id)) else {
+            continue;
+        };
+        let key = URL_SAFE_NO_PAD.decode(key).ok();
+        let Some(key) = key.and_then(|key| String::from_utf8(key).ok()) else {
+            continue;
+        };
+        found.push(OpenUpload {
+            key,
+            id: id.to_owned(),
+            begun: entry.metadata()?.modified()?,
+        });
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// The file of a part.
 pub(super) fn part(root: &Path, upload_id: &str, number: i32) -> PathBuf {
     root.join(format!(".upload_id-{upload_id}.part-{number}"))
@@ -262,6 +302,25 @@ mod tests {
         );
         assert_eq!(fs::read_dir(dir.path()).expect("root").count(), 1);
         objects[1].remove().expect("nothing to do");
+    }
+
+    #[test]
+    fn uploads_under_way_are_found_and_only_those_of_the_bucket() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let name = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let begin = |bucket: &str, id: &str| {
+            let (bucket, key) = (name(bucket), name("a/key"));
+            let file = format!(".bucket-{bucket}.object-{key}.upload-{id}.metadata.json");
+            fs::write(dir.path().join(file), "{}").expect("write");
+            fs::write(dir.path().join(format!(".upload-{id}.json")), "null").expect("write");
+        };
+        begin("shows", "12-ab");
+        begin("shows", "12-ac");
+        begin("other", "12-ad");
+        fs::remove_file(dir.path().join(".upload-12-ac.json")).expect("remove");
+        let open = open_uploads(dir.path(), "shows").expect("read");
+        let open: Vec<_> = open.iter().map(|open| (&*open.key, &*open.id)).collect();
+        assert_eq!(open, [("a/key", "12-ab")]);
     }
 
     #[test]

@@ -18,8 +18,9 @@ use s3s::{
         DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, ETag,
         GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput, GetObjectOutput,
         HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput,
-        ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-        ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput,
+        ListBucketsOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput,
+        ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput,
+        ListPartsOutput, MultipartUpload, PutObjectInput, PutObjectOutput, Timestamp,
         UploadPartInput, UploadPartOutput,
     },
     s3_error,
@@ -266,6 +267,30 @@ impl S3 for Store {
             parts.sort_by_key(|part| part.part_number);
         }
         Ok(response)
+    }
+
+    /// All at once: a development store holds few.
+    async fn list_multipart_uploads(
+        &self,
+        req: S3Request<ListMultipartUploadsInput>,
+    ) -> Answer<ListMultipartUploadsOutput> {
+        let (root, bucket) = (self.root.clone(), req.input.bucket);
+        let open = blocking(move || files::open_uploads(&root, &bucket)).await?;
+        let prefix = req.input.prefix.unwrap_or_default();
+        let wanted = open
+            .into_iter()
+            .filter(|open| open.key.starts_with(&prefix));
+        let uploads = wanted.map(|open| MultipartUpload {
+            key: Some(open.key),
+            upload_id: Some(open.id),
+            initiated: Some(Timestamp::from(open.begun)),
+            ..MultipartUpload::default()
+        });
+        Ok(S3Response::new(ListMultipartUploadsOutput {
+            uploads: Some(uploads.collect()),
+            is_truncated: Some(false),
+            ..ListMultipartUploadsOutput::default()
+        }))
     }
 
     async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {

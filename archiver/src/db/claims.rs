@@ -111,6 +111,17 @@ impl Db {
         })
     }
 
+    /// Makes all claims void. Only for a process that is known to be alone on this database: whoever
+    /// held them is dead.
+    pub(crate) async fn void_claims(&self) -> Result<(), DbError> {
+        let update = Entity::update_many()
+            .col_expr(Column::ClaimUntil, Expr::value(0_i64))
+            .col_expr(Column::ClaimEpoch, Expr::col(Column::ClaimEpoch).add(1))
+            .filter(Column::ClaimUntil.gt(0_i64));
+        deadline(update.exec(&self.connection)).await?;
+        Ok(())
+    }
+
     /// Extends a lease; `false`: it is somebody else's by now.
     pub(crate) async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, DbError> {
         self.guarded(
@@ -363,6 +374,15 @@ mod tests {
         db.release(&stale).await.expect("an answer");
         assert_eq!(bench.row().await, before);
         assert!(db.renew(&fresh, LEASE).await.expect("an answer"));
+    }
+
+    #[tokio::test]
+    async fn claims_that_were_voided_are_free_and_their_old_holder_is_fenced() {
+        let bench = Bench::new().await;
+        let dead = bench.claim("one", LEASE).await.expect("free");
+        bench.db.void_claims().await.expect("an answer");
+        assert!(!bench.db.renew(&dead, LEASE).await.expect("an answer"));
+        assert!(bench.claim("two", LEASE).await.is_some());
     }
 
     #[tokio::test]

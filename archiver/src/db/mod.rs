@@ -15,7 +15,7 @@ pub(crate) use entity::{
     show::Model as ShowRow,
     work::{Facts, FileWork, SentPart, Work},
 };
-pub(crate) use recordings::Page;
+pub(crate) use recordings::{Lost, Page};
 
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DbBackend, DbErr,
@@ -113,4 +113,71 @@ pub(crate) fn signed(number: u64) -> i64 {
 /// As the column's meaning; columns never hold a negative number.
 pub(crate) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aircheck_core::{id::SessionId, spool::Manifest};
+    use sea_orm::ConnectionTrait as _;
+    use ulid::Ulid;
+
+    fn session(nth: u128) -> Manifest {
+        let show = "7".parse().expect("a show id");
+        let mut manifest = Manifest::new(SessionId(Ulid::from(nth)), show, 1000, 30_000);
+        // More than what is left of a page.
+        manifest.user = "ann".repeat(10_000);
+        manifest
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_locked_or_full_takes_the_same_call_later() {
+        let folder = tempfile::tempdir().expect("make a folder");
+        let path = folder.path().join("aircheck.db");
+        let url = format!("sqlite://{}?mode=rwc", path.display());
+        let db = Db::open(&url).await.expect("open");
+
+        let mut other = ConnectOptions::new(&url);
+        other.max_connections(1);
+        let other = Database::connect(other).await.expect("connect");
+        let sql = |text: &'static str| other.execute_unprepared(text);
+        sql("BEGIN IMMEDIATE").await.expect("the lock");
+        let locked = db.advance(&session(1)).await;
+        assert!(matches!(locked, Err(DbError::Sql(_))), "{locked:?}");
+        sql("ROLLBACK").await.expect("the lock is free");
+        db.advance(&session(1)).await.expect("a row");
+
+        let limit = |pages: &'static str| db.connection.execute_unprepared(pages);
+        limit("PRAGMA max_page_count = 1").await.expect("no room");
+        let full = db.advance(&session(2)).await;
+        assert!(matches!(full, Err(DbError::Sql(_))), "{full:?}");
+        limit("PRAGMA max_page_count = 1000000")
+            .await
+            .expect("room");
+        db.advance(&session(2)).await.expect("a row");
+        assert_eq!(
+            db.recordings(&Page {
+                limit: 9,
+                ..Page::default()
+            })
+            .await
+            .expect("rows")
+            .len(),
+            2
+        );
+    }
+
+    #[tokio::test]
+    async fn processes_that_migrate_at_once_take_turns() {
+        let folder = tempfile::tempdir().expect("make a folder");
+        let path = folder.path().join("aircheck.db");
+        let url = format!("sqlite://{}?mode=rwc", path.display());
+        let postgres = aircheck_e2e::postgres::Postgres::start().await;
+        for url in [url, postgres.url()] {
+            let opened = futures::future::join_all((0..4).map(|_| Db::open(&url))).await;
+            for db in opened {
+                db.expect("open").advance(&session(1)).await.expect("a row");
+            }
+        }
+    }
 }

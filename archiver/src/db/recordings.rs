@@ -4,7 +4,7 @@
 //! every statement names those it may change.
 
 use super::{
-    Db, DbError, Gaps, Markers, Objects, RecordingRow, Work, deadline,
+    Db, DbError, Gaps, Markers, Objects, RecordingRow, StoredObject, Work, deadline,
     entity::recording::{ActiveModel, Column, Entity},
     signed,
 };
@@ -33,6 +33,20 @@ pub(crate) struct Page {
     /// `started_at` and id of the last recording of the page before.
     pub(crate) after: Option<(i64, String)>,
     pub(crate) limit: u64,
+}
+
+/// A final recording whose row is gone.
+#[derive(Clone, Debug)]
+pub(crate) struct Lost {
+    pub(crate) version: String,
+    pub(crate) status: Status,
+    pub(crate) error: Option<String>,
+    pub(crate) ended_unix_ms: u64,
+    pub(crate) archived_unix_ms: u64,
+    /// Proved.
+    pub(crate) objects: Vec<StoredObject>,
+    pub(crate) manifest_key: String,
+    pub(crate) duration_ms: Option<u64>,
 }
 
 impl Db {
@@ -83,6 +97,18 @@ impl Db {
     /// A recording, deleted ones included.
     pub(crate) async fn recording(&self, id: &str) -> Result<Option<RecordingRow>, DbError> {
         deadline(Entity::find_by_id(id).one(&self.connection)).await
+    }
+
+    /// The recording of a show's version, deleted ones included.
+    pub(crate) async fn recording_at(
+        &self,
+        show: &ShowId,
+        version: &str,
+    ) -> Result<Option<RecordingRow>, DbError> {
+        let select = Entity::find()
+            .filter(Column::ShowId.eq(show.as_str()))
+            .filter(Column::Version.eq(version));
+        deadline(select.one(&self.connection)).await
     }
 
     /// Newest first, without deleted ones.
@@ -149,6 +175,36 @@ impl Db {
             .filter(Column::Status.is_in([Status::Archived.as_str(), Status::Failed.as_str()]));
         deadline(update.exec(&self.connection)).await?;
         Ok(())
+    }
+
+    /// Inserts the row of a final recording; `false`: it is there, or its version is another's.
+    pub(crate) async fn restore(&self, manifest: &Manifest, lost: &Lost) -> Result<bool, DbError> {
+        let show_id = manifest.show_id.as_str();
+        self.ensure_show(show_id, manifest.title.as_deref().unwrap_or(show_id))
+            .await?;
+        let reason = match manifest.stage {
+            Stage::Sealed { reason, .. } | Stage::Done { reason, .. } => Some(reason),
+            Stage::Live | Stage::Grace { .. } => None,
+        };
+        let first = lost.objects.first();
+        let bytes = lost.objects.iter().map(|object| object.bytes).sum();
+        let row = ActiveModel {
+            status: Set(lost.status.as_str().to_owned()),
+            error: Set(lost.error.clone()),
+            ended_at: Set(Some(signed(lost.ended_unix_ms))),
+            end_reason: Set(reason.map(|reason| reason.as_str().to_owned())),
+            archived_at: Set(Some(signed(lost.archived_unix_ms))),
+            bytes: Set(signed(bytes)),
+            duration_ms: Set(lost.duration_ms.map(signed)),
+            object_key: Set(first.map(|object| object.key.clone())),
+            crc64nvme: Set(first.and_then(|object| object.crc64nvme.clone())),
+            objects: Set(Objects(lost.objects.clone())),
+            manifest_key: Set(Some(lost.manifest_key.clone())),
+            ..fresh(manifest, lost.version.clone())
+        };
+        let insert = Entity::insert(row).on_conflict(OnConflict::new().do_nothing().to_owned());
+        let inserted = deadline(insert.exec_without_returning(&self.connection)).await?;
+        Ok(inserted > 0)
     }
 
     async fn existing(&self, manifest: &Manifest) -> Result<RecordingRow, DbError> {

@@ -4,12 +4,13 @@
 //! that pass are waited out here; they never make a recording `failed`.
 
 use super::{
-    halt::{Halt, Stop},
+    halt::{Halt, Stop, chain},
     jobs::{Listeners, Progress},
     live::{Ahead, Live},
     manifest::{self, Layout},
     prove::prove,
     raw::Takes,
+    rebuild::Rebuilder,
     rehearsal,
     ship::Shipper,
     source::Ingest,
@@ -39,7 +40,7 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
 /// How long it does so before callers are told to ask again.
 const FOLLOW_MAX: Duration = Duration::from_secs(1800);
 /// What a session without a single byte of media says.
-const NO_MEDIA: &str = "no media was received";
+pub(super) const NO_MEDIA: &str = "no media was received";
 
 /// What all jobs share.
 #[derive(Debug)]
@@ -102,6 +103,7 @@ impl Job {
     async fn attempt(&self, stop: &Stop) -> Result<RecordingRow, Halt> {
         let db = &self.context.db;
         let mut ahead = self.live.recall(self.manifest.session).await;
+        self.recover_row(stop).await?;
         let row = stop
             .persist("seal the row", || db.seal(&self.manifest))
             .await?;
@@ -133,6 +135,33 @@ impl Job {
             }
         }
         Err(Halt::ClaimLost)
+    }
+
+    /// A session without a row may have been archived all the same: then the database lost it, and
+    /// perhaps nobody has the bytes any more.
+    async fn recover_row(&self, stop: &Stop) -> Result<(), Halt> {
+        let Context {
+            db, store, prefix, ..
+        } = &*self.context;
+        let id = self.manifest.session.to_string();
+        let row = stop.persist("look for the row", || db.recording(&id));
+        if row.await?.is_some() {
+            return Ok(());
+        }
+        let rebuilder = Rebuilder {
+            db,
+            store: &**store,
+            prefix,
+            stop,
+        };
+        // Without it the archive is proved or made as usual, as long as somebody has the bytes.
+        if let Err(error) = rebuilder.session(&self.manifest).await {
+            tracing::info!(
+                error = chain(&error),
+                "look for the archive of a session without a row"
+            );
+        }
+        stop.check()
     }
 
     async fn claim(&self, stop: &Stop, aim: Aim) -> Result<Claimed, Halt> {

@@ -7,6 +7,7 @@ use super::{
     job::{Context, Job},
     live::Live,
     source::Ingest,
+    sweep::{Schedule, Sweeper},
 };
 use crate::db::RecordingRow;
 use aircheck_core::{code::Code, id::SessionId, spool::Manifest};
@@ -91,6 +92,14 @@ impl Jobs {
             tasks,
             cut_off,
         }
+    }
+
+    /// From now on looks for abandoned uploads.
+    pub(crate) fn sweep(&self, schedule: Schedule) {
+        let sweeper = Sweeper::new(&self.context, schedule);
+        let cut_off = self.cut_off.clone();
+        self.tasks
+            .spawn(async move { cut_off.run_until_cancelled(sweeper.run()).await });
     }
 
     /// Uploads ahead what is new of a live session, whose bytes are with the ingest at `url`.

@@ -12,6 +12,8 @@
 //! Long before, [`live`] and [`follow`] do step 3 while the session runs; Finalize takes over what they
 //! have.
 //!
+//! [`rebuild`] makes rows that a database lost of the manifests; [`sweep`] drops uploads that a crash left behind and nobody owns.
+//!
 //! A job that dies anywhere costs a replay: the row names what was being made before it came into
 //! being, and what is there already is proved instead of made again.
 
@@ -26,16 +28,21 @@ mod live;
 mod manifest;
 mod prove;
 mod raw;
+mod rebuild;
 mod rehearsal;
 mod ship;
 mod source;
 mod stitch;
 mod stitched;
+mod sweep;
 mod upload;
 mod verdict;
 
-pub(crate) use halt::chain;
+pub(crate) use halt::{Stop, chain};
 pub(crate) use job::Context;
 pub(crate) use jobs::{JobState, Jobs, Progress};
 pub(crate) use manifest::MANIFEST_TYPE;
+pub use rebuild::Found;
+pub(crate) use rebuild::{RebuildError, Rebuilder};
 pub(crate) use source::Ingest;
+pub(crate) use sweep::Schedule;

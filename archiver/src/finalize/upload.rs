@@ -129,10 +129,7 @@ impl Upload<'_> {
     ) -> Result<Option<Parts>, Halt> {
         let mut parts = Parts {
             tags: Vec::new(),
-            whole: Extent {
-                bytes: 0,
-                crc: Crc64::EMPTY,
-            },
+            whole: Extent::NOTHING,
         };
         let mut part = first;
         let mut number = 1;

@@ -1,8 +1,8 @@
 //! An object store in memory, for unit tests, that can be as lax or as forgetful as real ones are.
 
 use super::{
-    Call, Crc64, Extent, Head, ObjectMeta, ObjectStore, PartTag, Precondition, StoreError,
-    UploadRef,
+    Call, Crc64, Extent, Head, Listed, ObjectMeta, ObjectStore, OpenUpload, PartTag, Precondition,
+    StoreError, UploadRef,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -150,7 +150,7 @@ impl ObjectStore for Memory {
     }
 
     async fn create_upload(&self, _: &str, _: &ObjectMeta) -> Result<UploadRef, StoreError> {
-        Err(multipart(Call::CreateUpload))
+        Err(lacking(Call::CreateUpload))
     }
 
     async fn upload_part(
@@ -160,7 +160,7 @@ impl ObjectStore for Memory {
         _: Bytes,
         _: Crc64,
     ) -> Result<PartTag, StoreError> {
-        Err(multipart(Call::UploadPart))
+        Err(lacking(Call::UploadPart))
     }
 
     async fn complete(
@@ -170,7 +170,7 @@ impl ObjectStore for Memory {
         _: Extent,
         _: &Precondition,
     ) -> Result<(), StoreError> {
-        Err(multipart(Call::Complete))
+        Err(lacking(Call::Complete))
     }
 
     async fn abort(&self, _: &UploadRef) -> Result<(), StoreError> {
@@ -183,6 +183,18 @@ impl ObjectStore for Memory {
             bytes: body.len() as u64,
             crc: Crc64::of(&body),
         }))
+    }
+
+    async fn read(&self, key: &str, _: u64) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.body(key))
+    }
+
+    async fn list(&self, _: &str, _: Option<&str>) -> Result<Vec<Listed>, StoreError> {
+        Err(lacking(Call::List))
+    }
+
+    async fn list_uploads(&self, _: &str) -> Result<Vec<OpenUpload>, StoreError> {
+        Err(lacking(Call::ListUploads))
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
@@ -201,7 +213,8 @@ impl ObjectStore for Memory {
     }
 }
 
-fn multipart(call: Call) -> StoreError {
+/// What this store does not do.
+fn lacking(call: Call) -> StoreError {
     StoreError::Refused {
         call,
         status: 501,

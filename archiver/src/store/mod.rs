@@ -5,6 +5,8 @@
 
 mod checksum;
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 pub(crate) mod memory;
 mod s3;
 
@@ -61,6 +63,22 @@ pub(crate) struct UploadRef {
     pub(crate) id: String,
 }
 
+/// An upload that the store says is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OpenUpload {
+    pub(crate) upload: UploadRef,
+    /// By the store's clock; not every store tells.
+    pub(crate) begun_unix_ms: Option<u64>,
+}
+
+/// An object that the store says is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) key: String,
+    /// By the store's clock; not every store tells.
+    pub(crate) written_unix_ms: Option<u64>,
+}
+
 /// A part that the store has taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PartTag {
@@ -78,6 +96,12 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
+    /// No bytes at all.
+    pub(crate) const NOTHING: Self = Self {
+        bytes: 0,
+        crc: Crc64::EMPTY,
+    };
+
     /// With `bytes` more, whose own checksum is `crc`.
     pub(crate) fn then(self, crc: Crc64, bytes: u64) -> Self {
         Self {
@@ -97,6 +121,8 @@ pub(crate) enum Call {
     Complete,
     Abort,
     Get,
+    List,
+    ListUploads,
     Delete,
     Presign,
 }
@@ -111,6 +137,8 @@ impl fmt::Display for Call {
             Self::Complete => "complete multipart upload",
             Self::Abort => "abort multipart upload",
             Self::Get => "get object",
+            Self::List => "list objects",
+            Self::ListUploads => "list multipart uploads",
             Self::Delete => "delete object",
             Self::Presign => "presign",
         })
@@ -183,6 +211,16 @@ pub(crate) trait ObjectStore: fmt::Debug + Send + Sync {
 
     /// Reads an object to its end and says what it holds; `None`: there is no such object.
     async fn read_back(&self, key: &str) -> Result<Option<Extent>, StoreError>;
+
+    /// Reads a small object; `None`: there is no such object, or it has more than `max_bytes`.
+    async fn read(&self, key: &str, max_bytes: u64) -> Result<Option<Bytes>, StoreError>;
+
+    /// Objects whose key begins with `prefix` and comes after `after`, sorted. One page; an empty one
+    /// is the end.
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<Listed>, StoreError>;
+
+    /// Uploads under way whose key begins with `prefix`, about 10,000 at most.
+    async fn list_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>, StoreError>;
 
     /// Removes an object. One that is not there is no error.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;

@@ -4,8 +4,8 @@
 //! retry: the SDK's own retries are off, so that every failure is seen and decided by the caller.
 
 use super::{
-    Call, Crc64, Extent, Head, ObjectMeta, ObjectStore, PartTag, Precondition, StoreError,
-    UploadRef,
+    Call, Crc64, Extent, Head, Listed, ObjectMeta, ObjectStore, OpenUpload, PartTag, Precondition,
+    Source, StoreError, UploadRef,
 };
 use crate::config::{Config, ConfigError};
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ use aws_sdk_s3::{
     },
     error::{ProvideErrorMetadata, SdkError},
     presigning::PresigningConfig,
-    primitives::ByteStream,
+    primitives::{ByteStream, ByteStreamError, DateTime},
     types::{
         ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart,
     },
@@ -31,14 +31,33 @@ use std::{
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// A call that carries no media.
-const QUICK_TIMEOUT: Duration = Duration::from_secs(15);
-/// A call that carries media, or makes the store move some, beside the time the bytes may take.
-const BULK_TIMEOUT: Duration = Duration::from_secs(60);
-/// Slowest uplink that is still waited for, bytes per second.
-const BULK_RATE: u64 = 64 << 10;
-/// Between two pieces of an object that is read back.
-const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a call may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// A call that carries no media.
+    pub(super) quick: Duration,
+    /// A call that carries media, or makes the store move some, beside the time the bytes may take.
+    pub(super) bulk: Duration,
+    /// Slowest link that is still waited for, bytes per second.
+    pub(super) rate: u64,
+}
+
+impl Patience {
+    const USUAL: Self = Self {
+        quick: Duration::from_secs(15),
+        bulk: Duration::from_secs(60),
+        rate: 64 << 10,
+    };
+
+    /// For a call that carries so many bytes.
+    fn carrying(&self, bytes: u64) -> Duration {
+        self.bulk + Duration::from_secs(bytes / self.rate)
+    }
+}
+
+/// Most uploads under way that one list holds; the rest is for the next one.
+const UPLOADS_MAX: usize = 10_000;
 
 const META_SESSION: &str = "aircheck-session";
 const META_EPOCH: &str = "aircheck-epoch";
@@ -47,13 +66,11 @@ const META_CRC: &str = "aircheck-crc64nvme";
 /// One bucket.
 #[derive(Debug)]
 pub(crate) struct S3Store {
-    /// For calls without media.
-    quick: Client,
-    /// For calls with media.
-    bulk: Client,
+    client: Client,
     /// Signs URLs for the endpoint that listeners reach, which may be another than ours.
     public: Client,
     bucket: String,
+    patience: Patience,
     /// Cleared for good when the store refuses whole-object checksums of multipart uploads.
     whole_checksums: AtomicBool,
 }
@@ -64,6 +81,10 @@ impl S3Store {
     /// # Errors
     /// If there are no credentials.
     pub(crate) fn new(config: &Config) -> Result<Self, ConfigError> {
+        Self::with(config, Patience::USUAL)
+    }
+
+    pub(super) fn with(config: &Config, patience: Patience) -> Result<Self, ConfigError> {
         let keys = config.credentials()?;
         let credentials = Credentials::new(keys.id, keys.secret, keys.token, None, "aircheck");
         let http = HttpBuilder::new()
@@ -71,12 +92,12 @@ impl S3Store {
                 tls::rustls_provider::CryptoMode::Ring,
             ))
             .build_https();
-        let build = |endpoint: Option<&String>, timeout: Duration| {
+        let build = |endpoint: Option<&String>| {
+            // The deadline of a call depends on what it carries: see `within`. That of the SDK counts
+            // sending the body as waiting for the answer.
             let timeouts = TimeoutConfig::builder()
                 .connect_timeout(CONNECT_TIMEOUT)
-                // The SDK counts sending the body as waiting for the answer.
-                .read_timeout(timeout)
-                .operation_timeout(timeout)
+                .disable_read_timeout()
                 .build();
             let mut builder = aws_sdk_s3::Config::builder()
                 .behavior_version(BehaviorVersion::latest())
@@ -92,15 +113,11 @@ impl S3Store {
             Client::from_conf(builder.build())
         };
         let endpoint = config.s3_endpoint.as_ref();
-        let bulk_timeout = BULK_TIMEOUT + Duration::from_secs(config.part_size / BULK_RATE);
         Ok(Self {
-            quick: build(endpoint, QUICK_TIMEOUT),
-            bulk: build(endpoint, bulk_timeout),
-            public: build(
-                config.s3_public_endpoint.as_ref().or(endpoint),
-                QUICK_TIMEOUT,
-            ),
+            client: build(endpoint),
+            public: build(config.s3_public_endpoint.as_ref().or(endpoint)),
             bucket: config.s3_bucket.clone(),
+            patience,
             whole_checksums: AtomicBool::new(true),
         })
     }
@@ -112,7 +129,7 @@ impl S3Store {
         whole_checksum: bool,
     ) -> Result<UploadRef, StoreError> {
         let mut call = self
-            .quick
+            .client
             .create_multipart_upload()
             .bucket(&self.bucket)
             .key(key)
@@ -124,10 +141,10 @@ impl S3Store {
                 .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
                 .checksum_type(ChecksumType::FullObject);
         }
-        let output = call
-            .send()
-            .await
-            .map_err(|e| fault(Call::CreateUpload, e))?;
+        let output = self
+            .quick(Call::CreateUpload, Box::pin(call.send()))
+            .await?;
+        let output = output.map_err(|e| fault(Call::CreateUpload, e))?;
         let id = output.upload_id.ok_or_else(|| silent(Call::CreateUpload))?;
         Ok(UploadRef {
             key: key.to_owned(),
@@ -136,18 +153,57 @@ impl S3Store {
     }
 }
 
+impl S3Store {
+    /// A call that carries no media.
+    async fn quick<T>(&self, call: Call, sent: impl Future<Output = T>) -> Result<T, StoreError> {
+        within(self.patience.quick, call, sent).await
+    }
+
+    /// Length and bytes of an object; `None`: there is no such object.
+    async fn open(&self, key: &str) -> Result<Option<(u64, ByteStream)>, StoreError> {
+        let call = self.client.get_object().bucket(&self.bucket).key(key);
+        match self.quick(Call::Get, Box::pin(call.send())).await? {
+            Ok(output) => {
+                let length = output.content_length.and_then(|n| n.try_into().ok());
+                Ok(Some((length.unwrap_or(0), output.body)))
+            }
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(fault(Call::Get, error)),
+        }
+    }
+}
+
+/// Gives up a call that takes longer; then it may still have taken effect.
+async fn within<T>(
+    limit: Duration,
+    call: Call,
+    sent: impl Future<Output = T>,
+) -> Result<T, StoreError> {
+    let answered = tokio::time::timeout(limit, sent).await;
+    answered.map_err(|late| lost(call, late))
+}
+
+fn lost(call: Call, source: impl Into<Source>) -> StoreError {
+    StoreError::Unknown {
+        call,
+        source: source.into(),
+    }
+}
+
+fn millis(time: DateTime) -> Option<u64> {
+    time.to_millis().ok()?.try_into().ok()
+}
+
 #[async_trait]
 impl ObjectStore for S3Store {
     async fn head(&self, key: &str) -> Result<Option<Head>, StoreError> {
-        let sent = self
-            .quick
+        let call = self
+            .client
             .head_object()
             .bucket(&self.bucket)
             .key(key)
-            .checksum_mode(ChecksumMode::Enabled)
-            .send()
-            .await;
-        let output = match sent {
+            .checksum_mode(ChecksumMode::Enabled);
+        let output = match self.quick(Call::Head, Box::pin(call.send())).await? {
             Ok(output) => output,
             Err(error) if status(&error) == Some(404) => return Ok(None),
             Err(error) => return Err(fault(Call::Head, error)),
@@ -176,7 +232,9 @@ impl ObjectStore for S3Store {
         precondition: &Precondition,
     ) -> Result<(), StoreError> {
         let (absent, tag) = conditions(precondition);
-        self.bulk
+        let limit = self.patience.carrying(body.len() as u64);
+        let call = self
+            .client
             .put_object()
             .bucket(&self.bucket)
             .key(key)
@@ -186,10 +244,9 @@ impl ObjectStore for S3Store {
             .set_checksum_crc64_nvme(meta.crc.map(Crc64::to_base64))
             .set_if_none_match(absent)
             .set_if_match(tag)
-            .body(ByteStream::from(body))
-            .send()
-            .await
-            .map_err(|e| fault(Call::Put, e))?;
+            .body(ByteStream::from(body));
+        let sent = within(limit, Call::Put, Box::pin(call.send())).await?;
+        sent.map_err(|e| fault(Call::Put, e))?;
         Ok(())
     }
 
@@ -226,18 +283,18 @@ impl ObjectStore for S3Store {
             .whole_checksums
             .load(Ordering::Relaxed)
             .then(|| crc.to_base64());
-        let output = self
-            .bulk
+        let limit = self.patience.carrying(body.len() as u64);
+        let call = self
+            .client
             .upload_part()
             .bucket(&self.bucket)
             .key(&upload.key)
             .upload_id(&upload.id)
             .part_number(number)
             .set_checksum_crc64_nvme(checksum)
-            .body(ByteStream::from(body))
-            .send()
-            .await
-            .map_err(|e| fault(Call::UploadPart, e))?;
+            .body(ByteStream::from(body));
+        let sent = within(limit, Call::UploadPart, Box::pin(call.send())).await?;
+        let output = sent.map_err(|e| fault(Call::UploadPart, e))?;
         let etag = output.e_tag.ok_or_else(|| silent(Call::UploadPart))?;
         Ok(PartTag { number, etag, crc })
     }
@@ -258,8 +315,10 @@ impl ObjectStore for S3Store {
                 .build()
         });
         let (absent, tag) = conditions(precondition);
+        // A store may copy the parts together, at a far better rate than that of a link.
+        let limit = self.patience.carrying(whole.bytes >> 6);
         let mut call = self
-            .bulk
+            .client
             .complete_multipart_upload()
             .bucket(&self.bucket)
             .key(&upload.key)
@@ -277,19 +336,19 @@ impl ObjectStore for S3Store {
                 .checksum_crc64_nvme(whole.crc.to_base64())
                 .checksum_type(ChecksumType::FullObject);
         }
-        call.send().await.map_err(|e| fault(Call::Complete, e))?;
+        let sent = within(limit, Call::Complete, Box::pin(call.send())).await?;
+        sent.map_err(|e| fault(Call::Complete, e))?;
         Ok(())
     }
 
     async fn abort(&self, upload: &UploadRef) -> Result<(), StoreError> {
-        let sent = self
-            .quick
+        let call = self
+            .client
             .abort_multipart_upload()
             .bucket(&self.bucket)
             .key(&upload.key)
-            .upload_id(&upload.id)
-            .send()
-            .await;
+            .upload_id(&upload.id);
+        let sent = self.quick(Call::Abort, Box::pin(call.send())).await?;
         match sent.map_err(|e| fault(Call::Abort, e)) {
             Ok(_) | Err(StoreError::NoSuchUpload { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -297,48 +356,88 @@ impl ObjectStore for S3Store {
     }
 
     async fn read_back(&self, key: &str) -> Result<Option<Extent>, StoreError> {
-        let sent = self
-            .bulk
-            .get_object()
-            .bucket(&self.bucket)
-            .key(key)
-            .send()
-            .await;
-        let mut body = match sent {
-            Ok(output) => output.body,
-            Err(error) if status(&error) == Some(404) => return Ok(None),
-            Err(error) => return Err(fault(Call::Get, error)),
+        let Some((bytes, body)) = self.open(key).await? else {
+            return Ok(None);
         };
-        let unknown = |source| StoreError::Unknown {
-            call: Call::Get,
-            source,
+        let read = async move {
+            let (mut body, mut read) = (body, Extent::NOTHING);
+            while let Some(piece) = body.try_next().await? {
+                read = read.then(Crc64::of(&piece), piece.len() as u64);
+            }
+            Ok(read)
         };
-        let mut read = Extent {
-            bytes: 0,
-            crc: Crc64::EMPTY,
+        let read = within(self.patience.carrying(bytes), Call::Get, read).await?;
+        read.map(Some)
+            .map_err(|error: ByteStreamError| lost(Call::Get, error))
+    }
+
+    async fn read(&self, key: &str, max_bytes: u64) -> Result<Option<Bytes>, StoreError> {
+        let Some((bytes, body)) = self.open(key).await? else {
+            return Ok(None);
         };
-        loop {
-            let piece = tokio::time::timeout(PIECE_TIMEOUT, body.try_next()).await;
-            let piece = piece
-                .map_err(|e| unknown(e.into()))?
-                .map_err(|e| unknown(e.into()))?;
-            let Some(piece) = piece else {
-                return Ok(Some(read));
-            };
-            read.crc = read.crc.then(Crc64::of(&piece), piece.len() as u64);
-            read.bytes += piece.len() as u64;
+        if bytes > max_bytes {
+            return Ok(None);
         }
+        let limit = self.patience.carrying(bytes);
+        let read = within(limit, Call::Get, body.collect()).await?;
+        let read = read.map_err(|e| lost(Call::Get, e))?;
+        Ok(Some(read.into_bytes()))
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<Listed>, StoreError> {
+        let call = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .prefix(prefix)
+            .set_start_after(after.map(str::to_owned));
+        let sent = self.quick(Call::List, Box::pin(call.send())).await?;
+        let output = sent.map_err(|e| fault(Call::List, e))?;
+        let listed = output.contents.unwrap_or_default().into_iter();
+        Ok(listed
+            .filter_map(|object| {
+                Some(Listed {
+                    key: object.key?,
+                    written_unix_ms: object.last_modified.and_then(millis),
+                })
+            })
+            .collect())
+    }
+
+    async fn list_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>, StoreError> {
+        let mut found = Vec::new();
+        let (mut key, mut id) = (None, None);
+        while found.len() < UPLOADS_MAX {
+            let call = self
+                .client
+                .list_multipart_uploads()
+                .bucket(&self.bucket)
+                .prefix(prefix)
+                .set_key_marker(key)
+                .set_upload_id_marker(id);
+            let sent = self.quick(Call::ListUploads, Box::pin(call.send())).await?;
+            let page = sent.map_err(|e| fault(Call::ListUploads, e))?;
+            let uploads = page.uploads.unwrap_or_default().into_iter();
+            found.extend(uploads.filter_map(|upload| {
+                Some(OpenUpload {
+                    begun_unix_ms: upload.initiated.and_then(millis),
+                    upload: UploadRef {
+                        key: upload.key?,
+                        id: upload.upload_id?,
+                    },
+                })
+            }));
+            (key, id) = (page.next_key_marker, page.next_upload_id_marker);
+            if page.is_truncated != Some(true) || key.is_none() {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        let sent = self
-            .quick
-            .delete_object()
-            .bucket(&self.bucket)
-            .key(key)
-            .send()
-            .await;
-        match sent {
+        let call = self.client.delete_object().bucket(&self.bucket).key(key);
+        match self.quick(Call::Delete, Box::pin(call.send())).await? {
             Ok(_) => Ok(()),
             Err(error) if status(&error) == Some(404) => Ok(()),
             Err(error) => Err(fault(Call::Delete, error)),
@@ -352,11 +451,7 @@ impl ObjectStore for S3Store {
         content_type: &str,
         ttl: Duration,
     ) -> Result<String, StoreError> {
-        let unknown = |source| StoreError::Unknown {
-            call: Call::Presign,
-            source,
-        };
-        let expiry = PresigningConfig::expires_in(ttl).map_err(|e| unknown(e.into()))?;
+        let expiry = PresigningConfig::expires_in(ttl).map_err(|e| lost(Call::Presign, e))?;
         let request = self
             .public
             .get_object()
@@ -397,10 +492,7 @@ fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
 
 /// An answer that lacks what it must hold.
 fn silent(call: Call) -> StoreError {
-    StoreError::Unknown {
-        call,
-        source: "the answer is incomplete".into(),
-    }
+    lost(call, "the answer is incomplete")
 }
 
 fn fault<E>(call: Call, error: SdkError<E, HttpResponse>) -> StoreError
@@ -414,19 +506,14 @@ where
     match (status(&error), code) {
         (_, "NoSuchUpload") => StoreError::NoSuchUpload { call },
         (Some(412 | 409), _) => StoreError::Precondition { call },
-        // Throttling and expired clocks pass; they say nothing about the call.
-        (Some(408 | 429), _) => StoreError::Unknown {
-            call,
-            source: error.into(),
-        },
+        // Throttling, clocks that differ, keys that ran out and buckets that are away pass; they say
+        // nothing about the call.
+        (Some(401 | 403 | 408 | 429), _) | (_, "NoSuchBucket") => lost(call, error),
         (Some(status @ 400..=499), code) => StoreError::Refused {
             call,
             status,
             code: code.to_owned(),
         },
-        _ => StoreError::Unknown {
-            call,
-            source: error.into(),
-        },
+        _ => lost(call, error),
     }
 }

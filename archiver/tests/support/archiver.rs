@@ -10,8 +10,8 @@ use aircheck_core::spool::Manifest;
 use aircheck_proto::{
     Fault,
     archiver::{
-        AdvanceRecordingRequest, FinalizeRequest, FinalizeResponse, Recording,
-        archiver_service_client::ArchiverServiceClient,
+        AdvanceRecordingRequest, FinalizeRequest, FinalizeResponse, ListRecordingsRequest,
+        Recording, archiver_service_client::ArchiverServiceClient,
     },
 };
 use aircheck_runtime::{health::Health, shutdown::Shutdown};
@@ -21,7 +21,7 @@ use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tonic::transport::Channel;
 
 /// Beyond this a test has hung.
-const HANG: Duration = Duration::from_secs(60);
+const HANG: Duration = Duration::from_secs(240);
 
 #[derive(Parser)]
 struct Cli {
@@ -41,7 +41,12 @@ pub struct Archiver {
 impl Archiver {
     /// Starts it and waits until it is ready.
     pub async fn start(database_url: &str, s3: &S3Server) -> Self {
-        let archiver = Self::start_unready(database_url, s3).await;
+        Self::start_with(database_url, s3, &[]).await
+    }
+
+    /// [`Self::start`], with further flags.
+    pub async fn start_with(database_url: &str, s3: &S3Server, flags: &[&str]) -> Self {
+        let archiver = Self::serve(config_with(database_url, s3, flags)).await;
         let mut phases = archiver.health.watch();
         let ready = phases.wait_for(|_| archiver.health.is_ready());
         timeout(HANG, ready)
@@ -52,22 +57,10 @@ impl Archiver {
     }
 
     pub async fn start_unready(database_url: &str, s3: &S3Server) -> Self {
-        let config = Cli::try_parse_from([
-            "archiver",
-            "--database-url",
-            database_url,
-            "--s3-endpoint",
-            &s3.endpoint,
-            "--s3-bucket",
-            BUCKET,
-            "--s3-access-key-id",
-            KEY_ID,
-            "--s3-secret-access-key",
-            SECRET,
-            "--claim-lease",
-            "3s",
-        ]);
-        let config = config.expect("valid flags").config;
+        Self::serve(config_with(database_url, s3, &[])).await
+    }
+
+    async fn serve(config: Config) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let (shutdown, health) = (Shutdown::new(), Health::new());
@@ -89,6 +82,17 @@ impl Archiver {
         let answer = client.advance_recording(AdvanceRecordingRequest { manifest });
         let answer = timeout(HANG, answer).await.expect("advance hangs");
         answer.expect("an answer").into_inner().archived
+    }
+
+    /// Everything that the list of recordings holds.
+    pub async fn recordings(&self) -> Vec<Recording> {
+        let mut client = self.client.clone();
+        let request = ListRecordingsRequest {
+            limit: 200,
+            ..ListRecordingsRequest::default()
+        };
+        let answer = client.list_recordings(request).await.expect("a list");
+        answer.into_inner().items
     }
 
     /// Asks to finalize and collects all responses.
@@ -133,6 +137,27 @@ impl Archiver {
             .expect("it drains in time")
             .expect("it drains");
     }
+}
+
+/// What every archiver of a test is told.
+pub fn config_with(database_url: &str, s3: &S3Server, flags: &[&str]) -> Config {
+    let usual = [
+        "archiver",
+        "--database-url",
+        database_url,
+        "--s3-endpoint",
+        &s3.endpoint,
+        "--s3-bucket",
+        BUCKET,
+        "--s3-access-key-id",
+        KEY_ID,
+        "--s3-secret-access-key",
+        SECRET,
+        "--claim-lease",
+        "3s",
+    ];
+    let config = Cli::try_parse_from(usual.iter().chain(flags));
+    config.expect("valid flags").config
 }
 
 impl Drop for Archiver {

@@ -140,6 +140,14 @@ impl Patient {
             return;
         }
         self.single(findings).await;
+        let listed = self.keys().await;
+        let found = listed.map(|keys| keys.contains(&self.key("single")));
+        findings.add(
+            Weight::Useful,
+            "store: objects are listed",
+            found == Ok(true),
+            found.err().unwrap_or_default(),
+        );
         self.conditions(findings).await;
         Box::pin(self.multipart(findings)).await;
         self.aborted(findings).await;
@@ -151,6 +159,14 @@ impl Patient {
         }
         let gone = self.head("single").await.is_err();
         findings.add(Weight::Needed, "store: DELETE", gone, "");
+    }
+
+    /// Keys of our objects.
+    async fn keys(&self) -> Said<Vec<String>> {
+        let call = self.client.list_objects_v2().bucket(&self.bucket);
+        let listed = said(call.prefix(&self.prefix).send().await)?;
+        let objects = listed.contents.unwrap_or_default().into_iter();
+        Ok(objects.filter_map(|object| object.key).collect())
     }
 
     async fn put(&self, name: &str, data: &'static [u8], checksum: &str, absent: bool) -> Said<()> {

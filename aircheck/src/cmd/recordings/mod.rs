@@ -1,10 +1,12 @@
 //! `aircheck recordings`: what the gateway's HTTP API knows of recordings.
 //!
-//! Owns flags and tables; must never ask anybody but the gateway and the store it points to.
+//! Owns flags and tables; must never ask anybody but the gateway and the store it points to. Only
+//! `rebuild`, which the gateway can't help with, opens bucket and database.
 
 mod download;
 mod objects;
 mod partial;
+mod rebuild;
 pub(super) mod verify;
 
 use crate::{
@@ -65,6 +67,9 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Make the rows that the database lost of the manifests in the bucket; exit status 1 if one of
+    /// them proves nothing
+    Rebuild(Box<rebuild::Rebuild>),
 }
 
 #[derive(Args, Debug)]
@@ -145,6 +150,7 @@ pub(crate) async fn run(Recordings { to, action }: Recordings) -> anyhow::Result
                 output::print(&path.display().to_string())?;
             }
         }
+        Action::Rebuild(flags) => return rebuild::run(*flags).await,
         Action::Verify { id, json } => {
             let recording = one(&http, &to, &id).await?;
             let verdict = verify::run(&http, &to, &recording).await?;

@@ -146,11 +146,33 @@ impl Patient {
         said(call.upload_id(upload).send().await).map(drop)
     }
 
+    /// Ids of the uploads below our keys.
+    async fn uploads_begun(&self) -> Said<Vec<String>> {
+        let call = self
+            .client
+            .list_multipart_uploads()
+            .bucket(&self.bucket)
+            .prefix(&self.prefix);
+        let listed = said(call.send().await)?.uploads.unwrap_or_default();
+        Ok(listed
+            .into_iter()
+            .filter_map(|open| open.upload_id)
+            .collect())
+    }
+
     /// An upload that is given up.
     pub(super) async fn aborted(&self, findings: &mut Findings) {
         let Ok(upload) = self.begin("aborted", false).await else {
             return;
         };
+        let listed = self.uploads_begun().await;
+        let found = listed.map(|ids| ids.contains(&upload));
+        findings.add(
+            Weight::Useful,
+            "store: uploads under way are listed",
+            found == Ok(true),
+            found.err().unwrap_or_default(),
+        );
         let aborted = self.abort("aborted", &upload).await;
         findings.tried(Weight::Useful, "store: Abort", aborted);
         let late = Bytes::from_static(b"late");

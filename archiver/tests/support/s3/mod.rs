@@ -1,15 +1,26 @@
-//! An S3 server in this process, on a temporary folder, that fails on request.
+//! An S3 server in this process that fails on request.
 //!
 //! Faults are scripted by operation: each entry strikes the next call of its kind, once. They act on
-//! the HTTP layer, so that a client sees what a broken network or a strict store would show it.
+//! the HTTP layer, so that a client sees what a broken network or a strict store would show it. What
+//! lies behind is a [`Bucket`] of one [`Profile`], or s3s-fs on a folder.
 
-use hyper::{Method, Request, Response, body::Incoming};
+pub mod bucket;
+pub mod moto;
+
+use bucket::{AWS, Bucket, Profile};
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt as _};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::{
+    Method, Request, Response,
+    body::{Frame, Incoming},
+};
 use hyper_util::rt::TokioIo;
-use s3s::{Body, auth::SimpleAuth, service::S3ServiceBuilder};
+use s3s::{Body, S3, auth::SimpleAuth, service::S3ServiceBuilder};
 use s3s_fs::FileSystem;
 use std::{
     collections::VecDeque,
-    path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -18,6 +29,7 @@ use tokio::{
     net::TcpListener,
     sync::{Notify, watch},
     task::JoinHandle,
+    time::sleep,
 };
 
 pub const BUCKET: &str = "archives";
@@ -35,6 +47,8 @@ pub enum Op {
     Head,
     Get,
     Delete,
+    List,
+    ListUploads,
     Other,
 }
 
@@ -49,6 +63,12 @@ pub enum Fault {
     Refuse(u16, &'static str),
     /// It takes effect, then an error answer.
     RefuseAfter(u16, &'static str),
+    /// It takes effect, then the answer breaks off in the middle.
+    CutAfter,
+    /// Nothing happens, and no answer comes either.
+    Stall,
+    /// It takes effect, but the answer comes a byte a second.
+    Trickle,
     /// It waits at the gate, then goes on as usual.
     Hold(Arc<Gate>),
 }
@@ -102,17 +122,34 @@ impl Script {
 #[derive(Debug)]
 pub struct S3Server {
     pub endpoint: String,
-    folder: TempDir,
+    pub bucket: Bucket,
+    _folder: Option<TempDir>,
     script: Arc<Script>,
     task: JoinHandle<()>,
 }
 
 impl S3Server {
+    /// As AWS does it, in memory.
     pub async fn start() -> Self {
+        Self::start_as(AWS).await
+    }
+
+    /// As this kind of store does it, in memory.
+    pub async fn start_as(profile: Profile) -> Self {
+        let bucket = Bucket::new(profile);
+        Self::serve(bucket.clone(), bucket, None).await
+    }
+
+    /// As s3s-fs does it, on a temporary folder. Only its calls can be looked at, not its objects.
+    pub async fn on_disk() -> Self {
         let folder = tempfile::tempdir().expect("make a folder");
         std::fs::create_dir(folder.path().join(BUCKET)).expect("make the bucket");
-        let mut builder =
-            S3ServiceBuilder::new(FileSystem::new(folder.path()).expect("open the folder"));
+        let files = FileSystem::new(folder.path()).expect("open the folder");
+        Self::serve(files, Bucket::new(AWS), Some(folder)).await
+    }
+
+    async fn serve(store: impl S3, bucket: Bucket, folder: Option<TempDir>) -> Self {
+        let mut builder = S3ServiceBuilder::new(store);
         builder.set_auth(SimpleAuth::from_single(KEY_ID, SECRET));
         let service = builder.build();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
@@ -138,7 +175,8 @@ impl S3Server {
         });
         Self {
             endpoint,
-            folder,
+            bucket,
+            _folder: folder,
             script,
             task,
         }
@@ -185,7 +223,7 @@ impl S3Server {
             if met(&done) {
                 return;
             }
-            let changed = tokio::time::timeout(Duration::from_secs(60), answered.changed());
+            let changed = tokio::time::timeout(Duration::from_secs(240), answered.changed());
             changed.await.expect("it never happens").expect("a store");
         }
     }
@@ -199,65 +237,42 @@ impl S3Server {
             .len()
     }
 
-    /// Keys of all objects, sorted, from the folder itself.
+    /// Keys of all objects, sorted.
     pub fn keys(&self) -> Vec<String> {
-        let root = self.folder.path().join(BUCKET);
-        let (mut keys, mut folders) = (Vec::new(), vec![root.clone()]);
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).expect("read the folder") {
-                let path = entry.expect("an entry").path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else {
-                    let key = path.strip_prefix(&root).expect("inside the bucket");
-                    keys.push(key.to_str().expect("utf-8").to_owned());
-                }
-            }
-        }
-        keys.sort();
-        keys
+        self.bucket.keys()
     }
 
-    /// The bytes of an object, from the folder itself.
+    /// The bytes of an object.
     pub fn object(&self, key: &str) -> Vec<u8> {
-        std::fs::read(self.path(key)).expect("read the object")
+        let object = self.bucket.object(key);
+        object.unwrap_or_else(|| panic!("there is no {key}"))
     }
 
-    /// Puts an object into the folder itself, as somebody without our token.
+    /// Puts an object there behind everybody's back, as somebody without our token.
     pub fn plant(&self, key: &str, bytes: &[u8]) {
-        let path = self.path(key);
-        std::fs::create_dir_all(path.parent().expect("a parent")).expect("make folders");
-        std::fs::write(path, bytes).expect("write the object");
+        self.bucket.plant(key, bytes);
     }
 
     /// Removes an object behind everybody's back.
     pub fn lose(&self, key: &str) {
-        std::fs::remove_file(self.path(key)).expect("remove the object");
+        self.bucket.lose(key);
     }
 
-    /// Files of uploads that were neither completed nor aborted.
+    /// Keys of uploads that were neither completed nor aborted.
     pub fn open_uploads(&self) -> Vec<String> {
-        std::fs::read_dir(self.folder.path())
-            .expect("read the folder")
-            .map(|entry| {
-                entry
-                    .expect("an entry")
-                    .file_name()
-                    .to_string_lossy()
-                    .into_owned()
-            })
-            .filter(|name| name.starts_with(".upload"))
-            .collect()
-    }
-
-    fn path(&self, key: &str) -> PathBuf {
-        self.folder.path().join(BUCKET).join(key)
+        let open = self.bucket.uploads().into_iter();
+        open.map(|(_, key)| key).collect()
     }
 }
 
 impl Drop for S3Server {
     fn drop(&mut self) {
         self.task.abort();
+        if !std::thread::panicking() {
+            // R2 takes no other plan, so no test may come by with another one.
+            let broken = self.bucket.broken_rules();
+            assert!(broken.is_empty(), "{broken:?}");
+        }
     }
 }
 
@@ -327,6 +342,27 @@ async fn act(
             service.call(request.map(Body::from)).await?;
             Ok(refusal(status, code))
         }
+        Some(Fault::CutAfter) => {
+            let (mut head, body) = service.call(request.map(Body::from)).await?.into_parts();
+            let body = BodyExt::collect(body).await?.to_bytes();
+            head.headers.remove(hyper::header::CONTENT_LENGTH);
+            let half = body.slice(..body.len() / 2);
+            Ok(Response::from_parts(head, Body::from(half)))
+        }
+        Some(Fault::Stall) => std::future::pending().await,
+        Some(Fault::Trickle) => {
+            let (mut head, body) = service.call(request.map(Body::from)).await?.into_parts();
+            let body = BodyExt::collect(body).await?.to_bytes();
+            head.headers.remove(hyper::header::CONTENT_LENGTH);
+            let drops = stream::iter(body).then(|byte| async move {
+                sleep(Duration::from_secs(1)).await;
+                Ok::<_, std::io::Error>(Frame::data(Bytes::from(vec![byte])))
+            });
+            Ok(Response::from_parts(
+                head,
+                Body::http_body_unsync(StreamBody::new(drops)),
+            ))
+        }
         Some(Fault::Hold(gate)) => {
             gate.arrived.notify_one();
             gate.open.notified().await;
@@ -350,7 +386,9 @@ fn classify(request: &Request<Incoming>) -> Op {
         Method::DELETE if has("uploadId") => Op::Abort,
         Method::DELETE => Op::Delete,
         Method::HEAD => Op::Head,
-        Method::GET if !has("list-type") => Op::Get,
+        Method::GET if has("list-type") => Op::List,
+        Method::GET if has("uploads") => Op::ListUploads,
+        Method::GET => Op::Get,
         _ => Op::Other,
     }
 }
