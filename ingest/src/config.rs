@@ -2,7 +2,7 @@
 //!
 //! Owns their names, defaults and limits.
 
-use crate::sink::{LiveSink, LiveSinkParser};
+use crate::sink::{LiveSink, LiveSinkParser, Watch};
 use aircheck_core::session::Limits;
 use aircheck_runtime::args;
 use clap::Args;
@@ -63,6 +63,12 @@ pub struct Options {
     /// How long a connected broadcaster may send nothing before an alarm says so
     #[arg(long, env = "AIRCHECK_WATCH_NO_DATA", value_parser = patience, default_value = "10s")]
     pub watch_no_data: Duration,
+    /// How long a show may be silent before an alarm says so; an ffmpeg per show decodes it
+    #[arg(long, env = "AIRCHECK_WATCH_SILENCE", value_parser = patience)]
+    pub watch_silence: Option<Duration>,
+    /// Raise an alarm when a show's sound clips; an ffmpeg per show decodes it
+    #[arg(long, env = "AIRCHECK_WATCH_CLIPPING")]
+    pub watch_clipping: bool,
     /// Servers that every show is carried on to
     #[arg(
         long = "live-sink",
@@ -103,7 +109,7 @@ fn grace(text: &str) -> Result<Duration, String> {
 fn patience(text: &str) -> Result<Duration, String> {
     let patience = args::duration(text).map_err(|error| error.to_string())?;
     if patience.is_zero() {
-        return Err("nobody sends without a pause".to_owned());
+        return Err("a watch needs some patience".to_owned());
     }
     Ok(patience)
 }
@@ -117,6 +123,14 @@ fn segment(text: &str) -> Result<u64, String> {
 }
 
 impl Options {
+    /// What of a show's sound is watched.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch {
+            silence: self.watch_silence,
+            clipping: self.watch_clipping,
+        }
+    }
+
     /// What one session may use up.
     #[must_use]
     pub fn limits(&self) -> Limits {

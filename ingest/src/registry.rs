@@ -9,7 +9,7 @@ use crate::{
     config::Options,
     live::LiveBranch,
     session::{Actor, Command, Handle, MAILBOX, Parts},
-    sink::Sinks,
+    sink::{Sinks, Watch},
     spool::{Recovered, Spool},
 };
 use aircheck_core::{
@@ -169,13 +169,18 @@ impl Registry {
         self.table().sessions.insert(id, handle.clone());
         let open = session.is_open();
         let on_air = open && !handle.seat.rehearsal;
-        let wanted = if on_air {
-            &self.options.live_sinks[..]
+        let (wanted, watch) = if on_air {
+            (&self.options.live_sinks[..], self.options.watch())
         } else {
-            &[]
+            (&[][..], Watch::default())
         };
-        let (sinks, feeds) =
-            Sinks::start(wanted, &self.options.ffmpeg, &handle.seat.show, &self.sinks);
+        let (sinks, feeds) = Sinks::start(
+            wanted,
+            watch,
+            &self.options.ffmpeg,
+            &handle.seat.show,
+            &self.sinks,
+        );
         let marks = spool.marks();
         let actor = Actor::new(Parts {
             session,

@@ -156,6 +156,8 @@ impl ingest::Alarm {
         match self {
             Self::Unspecified => None,
             Self::NoData => Some("no_data"),
+            Self::Silence => Some("silence"),
+            Self::Clipping => Some("clipping"),
         }
     }
 

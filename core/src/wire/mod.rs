@@ -223,7 +223,7 @@ pub enum FromServer {
         /// Where the live branch is carried on to.
         #[serde(default)]
         sinks: Vec<Sink>,
-        /// What somebody may want to look at: `no_data`.
+        /// What somebody may want to look at: `no_data`, `silence`, `clipping`.
         #[serde(default)]
         alarms: Vec<String>,
     },

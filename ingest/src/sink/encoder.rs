@@ -89,6 +89,18 @@ const FLV: &[&str] = &[
     "-flvflags",
     "no_duration_filesize",
 ];
+/// One second of sound is one frame, and one level.
+const LEVELS: &[&str] = &[
+    "-map",
+    "0:a:0",
+    "-af",
+    "aresample=48000,asetnsamples=n=48000:p=0,\
+     astats=metadata=1:reset=1:measure_perchannel=none:measure_overall=Peak_level+RMS_level,\
+     ametadata=mode=print:direct=1:file=-",
+    "-f",
+    "null",
+    "-",
+];
 const H264: &[&str] = &[
     "-c:v",
     "libx264",
@@ -160,6 +172,15 @@ impl Order {
             &["-protocol_whitelist", "pipe", "pipe:1"],
         ];
         let arguments = [INPUT].into_iter().chain(output).chain(rest).flatten();
+        Self {
+            arguments: arguments.map(OsString::from).collect(),
+            secrets: None,
+        }
+    }
+
+    /// The level of each second of sound, as text on standard output.
+    pub(crate) fn levels() -> Self {
+        let arguments = [INPUT, LEVELS].into_iter().flatten();
         Self {
             arguments: arguments.map(OsString::from).collect(),
             secrets: None,

@@ -3,7 +3,10 @@
 //! Owns the deadlines of every write and the watch over progress. Must never keep a cluster that could
 //! not be delivered: where something is stuck the whole run ends, and begins anew with fresh media.
 
-use super::feed::{Cluster, Media};
+use super::{
+    feed::{Cluster, Media},
+    levels::{Ears, Reading},
+};
 use bytes::Bytes;
 use std::{
     io,
@@ -134,13 +137,11 @@ pub(crate) async fn relay(
     }
 }
 
-/// Follows what the encoder says about media it sent by itself, until it has ended.
-pub(crate) async fn follow(
+/// Reads lines, until whoever writes them has ended.
+async fn lines(
     mut said: impl AsyncRead + Unpin,
-    progress: &Progress,
-    first: impl FnOnce(),
+    mut heard: impl FnMut(&[u8]),
 ) -> Result<(), FlowError> {
-    let (mut first, mut seen) = (Some(first), 0);
     let (mut line, mut buffer) = (Vec::new(), [0; 1024]);
     loop {
         let read = said.read(&mut buffer).await.map_err(FlowError::Encoded)?;
@@ -153,17 +154,51 @@ pub(crate) async fn follow(
                 line.extend((line.len() < 100).then_some(*byte));
                 continue;
             }
-            let size = total_size(&line).unwrap_or(seen);
+            heard(&line);
             line.clear();
-            if size > seen {
-                let is_first = progress.sent(size - seen);
-                seen = size;
-                if is_first && let Some(first) = first.take() {
-                    first();
-                }
-            }
         }
     }
+}
+
+/// Follows what the encoder says about media it sent by itself, until it has ended.
+pub(crate) async fn follow(
+    said: impl AsyncRead + Unpin,
+    progress: &Progress,
+    first: impl FnOnce(),
+) -> Result<(), FlowError> {
+    let (mut first, mut seen) = (Some(first), 0);
+    let heard = |line: &[u8]| {
+        let size = total_size(line).unwrap_or(seen);
+        if size > seen {
+            let is_first = progress.sent(size - seen);
+            seen = size;
+            if is_first && let Some(first) = first.take() {
+                first();
+            }
+        }
+    };
+    lines(said, heard).await
+}
+
+/// Listens to the levels that ffmpeg measures, until it has ended.
+pub(crate) async fn measure(
+    said: impl AsyncRead + Unpin,
+    progress: &Progress,
+    first: impl FnOnce(),
+    ears: &Ears,
+) -> Result<(), FlowError> {
+    let (mut first, mut reading) = (Some(first), Reading::default());
+    let heard = |line: &[u8]| {
+        if let Some(level) = reading.line(line) {
+            if progress.sent(1)
+                && let Some(first) = first.take()
+            {
+                first();
+            }
+            ears.hear(level);
+        }
+    };
+    lines(said, heard).await
 }
 
 fn total_size(line: &[u8]) -> Option<u64> {

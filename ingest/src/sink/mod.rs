@@ -13,6 +13,7 @@ mod encoder;
 mod feed;
 mod flow;
 mod icecast;
+mod levels;
 mod report;
 mod supervisor;
 mod target;
@@ -20,11 +21,14 @@ mod target;
 pub use target::{LiveSink, LiveSinkError, LiveSinkParser};
 
 pub(crate) use feed::Feed;
+pub(crate) use levels::Watch;
 
 use aircheck_core::id::ShowId;
-use aircheck_proto::ingest;
+use aircheck_proto::ingest::{self, Alarm};
+use levels::Ears;
 use report::Board;
-use std::{path::PathBuf, sync::Arc};
+use std::{path::Path, sync::Arc};
+use supervisor::{Goal, Supervisor};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
@@ -32,38 +36,56 @@ use tokio_util::task::TaskTracker;
 #[derive(Debug, Default)]
 pub(crate) struct Sinks {
     boards: Vec<Arc<Board>>,
+    /// What hears the show, where its sound is watched.
+    ears: Option<Arc<Ears>>,
     news: Arc<Notify>,
 }
 
 impl Sinks {
-    /// Starts every sink as a task of `tasks`; what it is to carry goes into its feed.
+    /// Starts every sink as a task of `tasks`; what it is to carry goes into its feed. The watch over
+    /// the sound is one more, without a server.
     pub(crate) fn start(
         sinks: &[LiveSink],
-        ffmpeg: &std::path::Path,
+        watch: Watch,
+        ffmpeg: &Path,
         show_id: &ShowId,
         tasks: &TaskTracker,
     ) -> (Self, Vec<Feed>) {
         let news = Arc::new(Notify::new());
         let mut feeds = Vec::with_capacity(sinks.len());
-        let start = |sink: &LiveSink| {
-            let target = sink.for_show(show_id);
-            let board = Arc::new(Board::new(target.name(), target.kind(), Arc::clone(&news)));
+        let mut start = |goal: Goal, name: String, kind: &'static str| {
+            let board = Arc::new(Board::new(name, kind, Arc::clone(&news)));
             let (feed, media) = feed::channel(Arc::clone(&board));
             feeds.push(feed);
-            let supervisor = supervisor::Supervisor::new(
-                target,
-                PathBuf::from(ffmpeg),
-                media,
-                Arc::clone(&board),
-            );
+            let (show_id, ffmpeg) = (show_id.to_string(), ffmpeg.to_owned());
+            let supervisor = Supervisor::new(show_id, goal, ffmpeg, media, Arc::clone(&board));
             tasks.spawn(supervisor.run());
             board
         };
-        let boards = sinks.iter().map(start).collect();
-        (Self { boards, news }, feeds)
+        let carry = |sink: &LiveSink| {
+            let target = sink.for_show(show_id);
+            let (name, kind) = (target.name(), target.kind());
+            start(Goal::Server(target), name, kind)
+        };
+        let boards = sinks.iter().map(carry).collect();
+        let ears = watch.is_wanted().then(|| {
+            let ears = Arc::new(Ears::new(watch, Arc::clone(&news)));
+            start(
+                Goal::Levels(Arc::clone(&ears)),
+                "levels".to_owned(),
+                "levels",
+            );
+            ears
+        });
+        (Self { boards, ears, news }, feeds)
     }
 
-    /// Waits until a sink's state has changed.
+    /// What is amiss with the sound.
+    pub(crate) fn alarms(&self) -> Vec<Alarm> {
+        self.ears.as_ref().map_or(Vec::new(), |ears| ears.alarms())
+    }
+
+    /// Waits until a sink's state or an alarm has changed.
     pub(crate) async fn changed(&self) {
         self.news.notified().await;
     }

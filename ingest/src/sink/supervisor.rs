@@ -8,6 +8,7 @@ use super::{
     feed::{Cluster, Media},
     flow::{self, FlowError, Progress},
     icecast::{self, OpenError},
+    levels::Ears,
     report::{Board, State},
     target::{Format, Mount, Target, Way},
 };
@@ -43,19 +44,56 @@ enum Failure {
     },
 }
 
+/// What a sink is for.
+#[derive(Clone, Debug)]
+pub(crate) enum Goal {
+    /// Media goes to a server.
+    Server(Target),
+    /// It is decoded, and its level goes to whoever watches.
+    Levels(Arc<Ears>),
+}
+
+impl Goal {
+    fn redact(&self, text: &str) -> String {
+        match self {
+            Self::Server(target) => target.redact(text),
+            Self::Levels(_) => text.to_owned(),
+        }
+    }
+}
+
+/// Where what the encoder makes goes.
+#[derive(Debug)]
+enum Outlet<'a> {
+    /// To a server.
+    Server(TcpStream),
+    /// The encoder speaks to the server.
+    Itself,
+    /// To whoever watches.
+    Ears(&'a Ears),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
-    target: Target,
+    show_id: String,
+    goal: Goal,
     ffmpeg: PathBuf,
     media: Media,
     board: Arc<Board>,
 }
 
 impl Supervisor {
-    pub(crate) fn new(target: Target, ffmpeg: PathBuf, media: Media, board: Arc<Board>) -> Self {
+    pub(crate) fn new(
+        show_id: String,
+        goal: Goal,
+        ffmpeg: PathBuf,
+        media: Media,
+        board: Arc<Board>,
+    ) -> Self {
         Self {
-            target,
+            show_id,
+            goal,
             ffmpeg,
             media,
             board,
@@ -64,11 +102,7 @@ impl Supervisor {
 
     /// Runs until the show is over.
     pub(crate) async fn run(self) {
-        let span = tracing::info_span!(
-            "sink",
-            show_id = self.target.show_id(),
-            sink = self.board.name()
-        );
+        let span = tracing::info_span!("sink", show_id = self.show_id, sink = self.board.name());
         self.keep_up().instrument(span).await;
     }
 
@@ -88,7 +122,7 @@ impl Supervisor {
                 Failure::NoEncoder { .. } => RETRY_MAX,
                 _ => backoff.delay(),
             };
-            let error = self.target.redact(&with_causes(&failure));
+            let error = self.goal.redact(&with_causes(&failure));
             tracing::warn!(error, ?retry_in, "sink down");
             let before = self.board.set(State::Down { error, retry_in });
             if matches!(before, State::Up { since } if since.elapsed() > STABLE) {
@@ -104,15 +138,19 @@ impl Supervisor {
     /// One attempt, from a cluster on that a decoder can begin with.
     async fn carry(&mut self, beginning: (Bytes, Cluster)) -> Result<(), Failure> {
         let codecs = Codecs::of(&beginning.0);
-        let target = self.target.clone();
-        match target.way() {
-            Way::Icecast(mount) => self.feed_icecast(beginning, &mount, codecs).await,
-            Way::Rtmp(stream) => {
-                let order = Order::rtmp(&stream, codecs).map_err(Failure::Start)?;
-                let (encoder, pipes) = self.start(order)?;
-                self.encode(beginning, encoder, pipes, None).await
-            }
-        }
+        let goal = self.goal.clone();
+        let (order, outlet) = match &goal {
+            Goal::Server(target) => match target.way() {
+                Way::Icecast(mount) => return self.feed_icecast(beginning, &mount, codecs).await,
+                Way::Rtmp(stream) => (
+                    Order::rtmp(&stream, codecs).map_err(Failure::Start)?,
+                    Outlet::Itself,
+                ),
+            },
+            Goal::Levels(ears) => (Order::levels(), Outlet::Ears(ears)),
+        };
+        let (encoder, pipes) = self.start(order)?;
+        self.encode(beginning, encoder, pipes, outlet).await
     }
 
     async fn feed_icecast(
@@ -127,7 +165,8 @@ impl Supervisor {
         }
         let order = Order::pipe(mount.format, codecs, mount.show_id);
         let (encoder, pipes) = self.start(order)?;
-        self.encode(beginning, encoder, pipes, Some(server)).await
+        self.encode(beginning, encoder, pipes, Outlet::Server(server))
+            .await
     }
 
     fn start(&self, order: Order) -> Result<(Encoder, Pipes), Failure> {
@@ -160,10 +199,10 @@ impl Supervisor {
         beginning: (Bytes, Cluster),
         mut encoder: Encoder,
         pipes: Pipes,
-        server: Option<TcpStream>,
+        outlet: Outlet<'_>,
     ) -> Result<(), Failure> {
         let carried = self
-            .run_encoder(beginning, &mut encoder, pipes, server)
+            .run_encoder(beginning, &mut encoder, pipes, outlet)
             .await;
         let end = encoder.finish().await;
         match (carried, end.status) {
@@ -178,7 +217,7 @@ impl Supervisor {
             }
             (Err(error), _) => {
                 if !end.words.is_empty() {
-                    let words = self.target.redact(&end.words);
+                    let words = self.goal.redact(&end.words);
                     tracing::info!(words, "the encoder's last words");
                 }
                 Err(error.into())
@@ -191,16 +230,17 @@ impl Supervisor {
         beginning: (Bytes, Cluster),
         encoder: &mut Encoder,
         pipes: Pipes,
-        server: Option<TcpStream>,
+        outlet: Outlet<'_>,
     ) -> Result<(), FlowError> {
         let Pipes { stdin, stdout } = pipes;
         let progress = Progress::default();
         let board = Arc::clone(&self.board);
         let up = move || is_up(&board);
         let output = async {
-            match server {
-                None => flow::follow(stdout, &progress, up).await,
-                Some(server) => {
+            match outlet {
+                Outlet::Itself => flow::follow(stdout, &progress, up).await,
+                Outlet::Ears(ears) => flow::measure(stdout, &progress, up, ears).await,
+                Outlet::Server(server) => {
                     let (answers, server) = server.into_split();
                     tokio::select! {
                         relayed = flow::relay(stdout, server, &progress, up) => relayed,

@@ -218,10 +218,6 @@ impl Target {
         }
     }
 
-    pub(crate) fn show_id(&self) -> &str {
-        &self.show_id
-    }
-
     /// The URL without what opens the door: user, password, stream key, query.
     pub(crate) fn name(&self) -> String {
         public(&self.url, &self.kind)

@@ -3,7 +3,7 @@
 use crate::support::{Broadcaster, CAPTURE, Ingest};
 use aircheck_e2e::servers::{self, SECRET};
 use aircheck_proto::ingest::{
-    SessionState, SessionStatus, SinkState, SinkStatus, publish_response::Response,
+    Alarm, SessionState, SessionStatus, SinkState, SinkStatus, publish_response::Response,
 };
 use std::{
     io,
@@ -341,6 +341,56 @@ async fn a_frozen_encoder_is_replaced_and_costs_no_ack_or_byte() {
     host.end().await;
     let manifest = ingest.archiver.finalized().remove(0);
     assert_eq!(manifest.takes[0].bytes, SWEEP.len() as u64);
+}
+
+/// A live WebM of what ffmpeg's `source` makes, longer than a watch's patience.
+fn made(source: &str) -> Vec<u8> {
+    let made = std::process::Command::new("ffmpeg")
+        .args([
+            "-v", "error", "-f", "lavfi", "-i", source, "-c:a", "libopus",
+        ])
+        .args([
+            "-f",
+            "webm",
+            "-live",
+            "1",
+            "-cluster_time_limit",
+            "300",
+            "-",
+        ])
+        .output();
+    made.expect("ffmpeg").stdout
+}
+
+async fn alarms_of(ingest: &Ingest, show: &str, media: &[u8], wanted: &[Alarm]) {
+    let (mut host, _) = host(ingest, show).await;
+    host.send(0, media).await;
+    host.acked(media.len() as u64).await;
+    let raised = |s: &SessionStatus| s.alarms().collect::<Vec<_>>() == wanted;
+    until(ingest, show, "the alarm is raised", raised).await;
+    let told = |said: &Response| matches!(said, Response::State(state) if state.alarms().eq(wanted.iter().copied()));
+    host.next_matching(told).await;
+    host.stop().await;
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_and_clipping_are_said_and_a_real_show_raises_no_alarm() {
+    keep_log();
+    let flags = ["--watch-silence", "5s", "--watch-clipping"];
+    let ingest = Ingest::with_flags(tempfile::tempdir().expect("tempdir"), &flags).await;
+    let silent = made("anullsrc=d=9");
+    alarms_of(&ingest, "silent", &silent, &[Alarm::Silence]).await;
+    let loud = made("sine=f=440:d=9,volume=40dB");
+    alarms_of(&ingest, "loud", &loud, &[Alarm::Clipping]).await;
+    // Sound ends a silence; the capture is neither silent nor too loud.
+    let (mut host, _) = host(&ingest, "real").await;
+    host.send(0, SWEEP).await;
+    host.acked(SWEEP.len() as u64).await;
+    host.stop().await;
+    host.end().await;
+    assert_eq!(ingest.archiver.finalized().len(), 3);
+    assert!(!log().contains("show_id=real}: the show's sound is amiss"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

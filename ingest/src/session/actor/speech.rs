@@ -130,10 +130,11 @@ impl Actor {
 
     fn alarms(&self) -> Vec<i32> {
         let silent = self.connection.as_ref().is_some_and(Connection::is_silent);
-        silent.then_some(Alarm::NoData.into()).into_iter().collect()
+        let silent = silent.then_some(Alarm::NoData).into_iter();
+        silent.chain(self.sinks.alarms()).map(i32::from).collect()
     }
 
-    /// Tells everybody of a sink.
+    /// Tells everybody of a sink, or of the sound.
     pub(super) fn sinks_changed(&mut self) {
         self.registry.changed(|| self.status());
         self.say_state_soon();
