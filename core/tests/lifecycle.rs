@@ -451,15 +451,33 @@ impl World {
     }
 }
 
+fn obeys_the_rules(steps: &[Step]) {
+    let mut world = World::new();
+    for step in steps {
+        world.step(step);
+        world.check();
+    }
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 1..60)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_schedule_breaks_the_rules(steps in prop::collection::vec(step(), 1..60)) {
-        let mut world = World::new();
-        for step in &steps {
-            world.step(step);
-            world.check();
-        }
+    fn no_schedule_breaks_the_rules(steps in steps()) {
+        obeys_the_rules(&steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100_000, ..ProptestConfig::default() })]
+
+    #[test]
+    #[ignore = "nightly: a hundred thousand schedules"]
+    fn no_schedule_of_very_many_breaks_the_rules(steps in steps()) {
+        obeys_the_rules(&steps);
     }
 }
