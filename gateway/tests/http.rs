@@ -6,7 +6,7 @@ use aircheck_core::code::Code;
 use aircheck_proto::{
     Fault,
     archiver::{RecordingStatus, Show},
-    ingest::{SessionState, SessionStatus, SinkState, SinkStatus, StopSessionResponse},
+    ingest::{Alarm, SessionState, SessionStatus, SinkState, SinkStatus, StopSessionResponse},
 };
 use serde_json::{Value, json};
 use support::{
@@ -42,7 +42,8 @@ async fn an_idle_show_has_every_field() {
         answer.json(),
         json!({"show_id": "7", "active": false, "session": null, "epoch": null, "user": null,
             "recording": false, "recording_failed": null, "state": "idle", "grace_remaining_ms": null,
-            "received": 0, "durable": 0, "archived": 0, "listeners": 0, "started_at": null, "sinks": []})
+            "received": 0, "durable": 0, "archived": 0, "listeners": 0, "started_at": null, "sinks": [],
+            "alarms": []})
     );
 }
 
@@ -63,6 +64,7 @@ async fn the_status_is_what_the_ingest_says() {
     };
     let live = SessionStatus {
         sinks: vec![sink],
+        alarms: vec![Alarm::NoData.into()],
         ..session("7", SessionState::Live)
     };
     let over = session("9", SessionState::Archived);
@@ -77,7 +79,8 @@ async fn the_status_is_what_the_ingest_says() {
         "grace_remaining_ms": null, "received": 30, "durable": 20, "archived": 10, "listeners": 3,
         "started_at": "2026-11-23T20:15:00.000Z",
         "sinks": [{"name": "icecast://radio.example/live", "state": "down", "error": "refused",
-            "lost_clusters": 4, "restarts": 2}]});
+            "lost_clusters": 4, "restarts": 2}],
+        "alarms": ["no_data"]});
     assert_eq!(live, expected);
     let all = http(scene.address, "GET", "/api/stream/status", "")
         .await

@@ -9,7 +9,7 @@ use aircheck_e2e::{
     oracle::{folder_of, is_archive_of},
     probe::{decodes_clean, noise, packets},
     services::UP,
-    wait::soon,
+    wait::{HEALED, within},
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -62,7 +62,8 @@ async fn a_full_disk_fails_the_recording_loudly_and_leaves_the_listeners_alone()
 
 /// Client, status, log and metrics say that the recording failed.
 pub(crate) async fn everybody_is_told(cluster: &mut Cluster, show: &mut Broadcaster) {
-    let said = soon("the client is told", async {
+    // A segment is preallocated first, which takes its time on a disk that others use as well.
+    let said = within(HEALED, "the client is told", async {
         loop {
             if let Some(failed) = show
                 .heard

@@ -365,11 +365,10 @@ fn made(source: &str) -> Vec<u8> {
 async fn alarms_of(ingest: &Ingest, show: &str, media: &[u8], wanted: &[Alarm]) {
     let (mut host, _) = host(ingest, show).await;
     host.send(0, media).await;
-    host.acked(media.len() as u64).await;
-    let raised = |s: &SessionStatus| s.alarms().collect::<Vec<_>>() == wanted;
-    until(ingest, show, "the alarm is raised", raised).await;
     let told = |said: &Response| matches!(said, Response::State(state) if state.alarms().eq(wanted.iter().copied()));
     host.next_matching(told).await;
+    let raised = |s: &SessionStatus| s.alarms().collect::<Vec<_>>() == wanted;
+    until(ingest, show, "the alarm is raised", raised).await;
     host.stop().await;
     host.end().await;
 }
