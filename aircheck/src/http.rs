@@ -5,7 +5,7 @@
 use crate::tls::Trust;
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Response, StatusCode, Uri, header,
+    HeaderValue, Method, Request, Response, StatusCode, Uri, header,
     header::InvalidHeaderValue,
     uri::{Authority, PathAndQuery},
 };
@@ -121,14 +121,22 @@ impl Http {
         url: &Uri,
         range: Option<HeaderValue>,
     ) -> Result<Response<Incoming>, HttpError> {
-        if !matches!(url.scheme_str(), Some("http" | "https")) {
-            return Err(HttpError::Url(url.to_string()));
-        }
         let mut request = Request::new(Full::default());
-        request.uri_mut().clone_from(url);
         if let Some(range) = range {
             request.headers_mut().insert(header::RANGE, range);
         }
+        self.send(url, request).await
+    }
+
+    async fn send(
+        &self,
+        url: &Uri,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, HttpError> {
+        if !matches!(url.scheme_str(), Some("http" | "https")) {
+            return Err(HttpError::Url(url.to_string()));
+        }
+        request.uri_mut().clone_from(url);
         if let Some(Bearer { to, value }) = &self.bearer
             && to.as_ref() == url.authority()
         {
@@ -151,6 +159,20 @@ impl Http {
     pub(crate) async fn json<T: DeserializeOwned>(&self, url: &Uri) -> Result<T, HttpError> {
         let answer = self.open(url, None).await?;
         if answer.status() != StatusCode::OK {
+            return Err(refusal(answer).await);
+        }
+        Ok(serde_json::from_slice(&read(answer).await?)?)
+    }
+
+    /// Posts nothing to the API, for JSON.
+    ///
+    /// # Errors
+    /// If there is no answer, or none of success with the JSON that is expected.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, url: &Uri) -> Result<T, HttpError> {
+        let mut request = Request::new(Full::default());
+        *request.method_mut() = Method::POST;
+        let answer = self.send(url, request).await?;
+        if !answer.status().is_success() {
             return Err(refusal(answer).await);
         }
         Ok(serde_json::from_slice(&read(answer).await?)?)

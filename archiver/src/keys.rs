@@ -18,6 +18,8 @@ pub(crate) enum Place {
     Regular,
     /// Beside them, with the session's id in the name: somebody else's object has the regular one.
     Beside,
+    /// Beside the raw takes of a recording that could not be stitched at first.
+    Repaired,
 }
 
 /// Which of a recording's media objects one is.
@@ -122,6 +124,7 @@ impl Folder {
         match place {
             Place::Regular => String::new(),
             Place::Beside => format!(".{}", self.session),
+            Place::Repaired => ".stitched".to_owned(),
         }
     }
 
@@ -219,6 +222,10 @@ mod tests {
         assert_eq!(
             key(Label::First, Place::Beside),
             format!("{base}/recording.01JDA0000000000000000000AB.webm")
+        );
+        assert_eq!(
+            key(Label::First, Place::Repaired),
+            format!("{base}/recording.stitched.webm")
         );
         assert_eq!(
             folder.manifest(Place::Regular),

@@ -4,7 +4,7 @@
 //! touch a recording that has not ended.
 
 use crate::{
-    db::{Db, DbError, RecordingRow},
+    db::{Db, DbError, FileWork, RecordingRow, StoredObject},
     finalize::chain,
     store::{ObjectStore, StoreError},
 };
@@ -42,6 +42,12 @@ pub(crate) async fn remove(
     for key in objects.chain(row.manifest_key.as_deref()) {
         store.delete(key).await?;
     }
+    for file in row.work.iter().flat_map(|work| &work.files) {
+        let is_known = |object: &StoredObject| Some(&object.key) == file.key.as_ref();
+        if !row.objects.0.iter().any(is_known) {
+            abandoned(store, &row.id, file).await?;
+        }
+    }
     db.bury(&row.id).await?;
     tracing::info!(
         recording_id = row.id,
@@ -50,6 +56,22 @@ pub(crate) async fn remove(
         "deleted"
     );
     Ok(())
+}
+
+/// Removes what a repair that never came to its end has made of a file.
+async fn abandoned(store: &dyn ObjectStore, id: &str, file: &FileWork) -> Result<(), StoreError> {
+    if let Some(upload) = file.upload()
+        && let Err(error) = store.abort(&upload).await
+    {
+        // Stores differ in what they say of one that was completed.
+        tracing::info!(error = chain(&error), "an upload could not be aborted");
+    }
+    let Some(key) = &file.key else { return Ok(()) };
+    // No row ever said that it is there, so it must say itself that it is ours.
+    match store.head(key).await? {
+        Some(head) if head.session.as_deref() == Some(id) => store.delete(key).await,
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Removes rehearsals that are over for `retention`, until `shutdown`. Several archivers may do so at

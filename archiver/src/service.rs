@@ -4,6 +4,7 @@
 //! beyond deleting and presigning what a row names.
 
 mod cursor;
+mod repair;
 mod updates;
 
 use crate::{
@@ -69,14 +70,20 @@ impl Service {
             .ok_or_else(|| Fault::new(Code::NotFound, "there is no such recording"))
     }
 
-    async fn delete(&self, id: &str) -> Result<(), Fault> {
+    /// A recording that has come to its end.
+    async fn ended(&self, id: &str) -> Result<RecordingRow, Fault> {
         let row = self.existing(id).await?;
-        if !is_final(&row) {
-            return Err(Fault::new(
-                Code::NotEnded,
-                "the recording has not ended yet",
-            ));
+        if is_final(&row) {
+            return Ok(row);
         }
+        Err(Fault::new(
+            Code::NotEnded,
+            "the recording has not ended yet",
+        ))
+    }
+
+    async fn delete(&self, id: &str) -> Result<(), Fault> {
+        let row = self.ended(id).await?;
         match removal::remove(&self.ready()?.db, &*self.store, &row).await {
             Ok(()) => Ok(()),
             Err(RemovalError::Store(error)) => Err(error.into()),
@@ -264,6 +271,14 @@ impl ArchiverService for Service {
     ) -> Result<Response<pb::DeleteRecordingResponse>, Status> {
         self.delete(&request.into_inner().id).await?;
         Ok(Response::new(pb::DeleteRecordingResponse {}))
+    }
+
+    async fn repair_recording(
+        &self,
+        request: Request<pb::RepairRecordingRequest>,
+    ) -> Result<Response<pb::RepairRecordingResponse>, Status> {
+        let row = self.ended(&request.into_inner().id).await?;
+        Ok(Response::new(repair::run(self.ready()?, row).await?))
     }
 
     async fn presign_recording(

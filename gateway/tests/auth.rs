@@ -24,7 +24,7 @@ const ID: &str = "01JDAR0Q8ZK4N6V3T7W9X1Y2Z3";
 const OTHER_ID: &str = "01JDAR0Q8ZK4N6V3T7W9X1Y2Z4";
 
 /// Method, path, body, scope of every call that needs a token. All are about show 7.
-const CALLS: [(&str, &str, &str, &str); 13] = [
+const CALLS: [(&str, &str, &str, &str); 14] = [
     ("POST", "/api/stream/stop?show_id=7", "", "publish"),
     (
         "POST",
@@ -64,13 +64,19 @@ const CALLS: [(&str, &str, &str, &str); 13] = [
         "",
         "admin",
     ),
+    (
+        "POST",
+        "/api/recordings/01JDAR0Q8ZK4N6V3T7W9X1Y2Z3/repair",
+        "",
+        "admin",
+    ),
     ("PUT", "/api/shows/7", "{}", "admin"),
     ("GET", "/api/stream/status", "", "read"),
     ("GET", "/api/shows", "", "read"),
     ("GET", "/api/recordings", "", "read"),
 ];
 /// Of these, the last are about every show.
-const ABOUT_SHOW_7: usize = 10;
+const ABOUT_SHOW_7: usize = 11;
 
 /// A gateway where show 7 is live and has a recording, as has show 8.
 async fn scene() -> Scene {

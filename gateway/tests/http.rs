@@ -5,7 +5,7 @@ mod support;
 use aircheck_core::code::Code;
 use aircheck_proto::{
     Fault,
-    archiver::{RecordingStatus, Show},
+    archiver::{RecordingStatus, RepairOutcome, Show},
     ingest::{Alarm, SessionState, SessionStatus, SinkState, SinkStatus, StopSessionResponse},
 };
 use serde_json::{Value, json};
@@ -372,6 +372,35 @@ async fn one_recording_is_found_downloaded_and_deleted() {
     assert_eq!(
         error(&scene, "DELETE", &path, "").await,
         coded(409, "AC_NOT_ENDED")
+    );
+}
+
+#[tokio::test]
+async fn a_repair_says_how_far_it_is_or_why_it_cannot_be() {
+    let scene = Scene::new().await;
+    let path = format!("/api/recordings/{ID}/repair");
+    scene.archiver.rows(|rows| {
+        rows.recordings
+            .push(recording(ID, "7", RecordingStatus::Archived));
+    });
+    for (outcome, status, said) in [
+        (RepairOutcome::Running, 202, "running"),
+        (RepairOutcome::Repaired, 200, "repaired"),
+        (RepairOutcome::NothingToRepair, 200, "nothing_to_repair"),
+    ] {
+        scene.archiver.rows(|rows| rows.repair = outcome);
+        let answer = http(scene.address, "POST", &path, "").await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.json()["outcome"], said);
+        assert_eq!(answer.json()["recording"]["id"], ID);
+    }
+    scene.archiver.rows(|rows| {
+        let why = "the takes can't be stitched: take 1 is of no known container";
+        rows.refusal = Some(Fault::new(Code::UnsupportedMedia, why));
+    });
+    assert_eq!(
+        error(&scene, "POST", &path, "").await,
+        coded(415, "AC_UNSUPPORTED_MEDIA")
     );
 }
 

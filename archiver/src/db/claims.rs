@@ -197,14 +197,12 @@ impl Db {
     ) -> Result<Option<RecordingRow>, DbError> {
         let now = signed(unix_ms());
         let first = finish.objects.first();
-        let bytes: u64 = finish.objects.iter().map(|object| object.bytes).sum();
+        let objects = Objects(finish.objects.clone());
+        let bytes = objects.archive_bytes();
         let made = |update: UpdateMany<Entity>| {
             update
                 .col_expr(Column::Bytes, Expr::value(signed(bytes)))
-                .col_expr(
-                    Column::Objects,
-                    Expr::value(Objects(finish.objects.clone())),
-                )
+                .col_expr(Column::Objects, Expr::value(objects.clone()))
                 .col_expr(Column::ObjectKey, Expr::value(first.map(|o| o.key.clone())))
                 .col_expr(
                     Column::ManifestKey,

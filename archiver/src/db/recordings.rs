@@ -187,7 +187,7 @@ impl Db {
             Stage::Live | Stage::Grace { .. } => None,
         };
         let first = lost.objects.first();
-        let bytes = lost.objects.iter().map(|object| object.bytes).sum();
+        let bytes = Objects(lost.objects.clone()).archive_bytes();
         let row = ActiveModel {
             status: Set(lost.status.as_str().to_owned()),
             error: Set(lost.error.clone()),

@@ -10,12 +10,12 @@ use super::{
     jobs::Listeners,
     live::Ahead,
     ship::{Sent, Shipper},
-    source::{Ingest, Origin, TakeReader},
+    source::{Ingest, Origin, Source, TakeReader},
     stitch::{Recipe, Stitcher, Unfit},
 };
 use crate::{
     db::{Aim, Claim, Claimed, RecordingRow, Work},
-    keys::Folder,
+    keys::{Folder, Place},
     store::Crc64,
 };
 use aircheck_core::spool::Manifest;
@@ -131,6 +131,7 @@ impl Follower {
             stop: &stop,
             claim: &claim,
             folder: &folder,
+            place: Place::Regular,
         };
         let mut work = row.work.unwrap_or_else(|| Work::fresh(context.part_size));
         let (halt, stitcher) = self.upload(shipper, &manifest, &mut work).await;
@@ -241,7 +242,7 @@ impl Follower {
         }
         stitcher.begin(&manifest);
         let origin = Origin {
-            ingest,
+            source: Source::Spool(ingest),
             stop: self.stop.clone(),
             listeners: Listeners::nobody(),
         };

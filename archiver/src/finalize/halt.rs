@@ -30,13 +30,19 @@ pub(crate) enum Halt {
     /// The ingest says that it does not have the bytes.
     #[error("the spool of take {take} can't be read: {reason}")]
     SpoolGone { take: u32, reason: String },
-    /// What the ingest has is not what the manifest says.
-    #[error("the spool of take {take} differs from the manifest at offset {at}: {reason}")]
+    /// What is there of a take is not what the manifest says.
+    #[error("the bytes of take {take} differ from the manifest at offset {at}: {reason}")]
     Corrupt {
         take: u32,
         at: u64,
         reason: &'static str,
     },
+    /// The object of a take that was archived raw is not there any more.
+    #[error("the object of take {take} can't be read: {reason}")]
+    ObjectGone { take: u32, reason: String },
+    /// What was archived raw still can't be stitched.
+    #[error("the takes can't be stitched: {reason}")]
+    Unfit { reason: String },
     /// Even the key that bears the session's own id holds somebody else's object.
     #[error("somebody else's object is at {key}")]
     Conflict { key: String },
@@ -54,7 +60,10 @@ impl Halt {
             Self::ClaimLost | Self::Recalled | Self::Abandoned => {
                 Fault::retry(Code::Unavailable, message, COME_BACK_MS)
             }
-            Self::SpoolGone { .. } | Self::Corrupt { .. } => Fault::new(Code::Corrupt, message),
+            Self::SpoolGone { .. } | Self::Corrupt { .. } | Self::ObjectGone { .. } => {
+                Fault::new(Code::Corrupt, message)
+            }
+            Self::Unfit { .. } => Fault::new(Code::UnsupportedMedia, message),
             Self::Conflict { .. } => Fault::new(Code::Internal, message),
         }
     }
@@ -62,8 +71,15 @@ impl Halt {
     /// Whether the row should say so: it needs somebody's attention.
     pub(crate) fn needs_attention(&self) -> bool {
         match self {
-            Self::Draining | Self::ClaimLost | Self::Recalled | Self::Abandoned => false,
-            Self::SpoolGone { .. } | Self::Corrupt { .. } | Self::Conflict { .. } => true,
+            Self::Draining
+            | Self::ClaimLost
+            | Self::Recalled
+            | Self::Abandoned
+            | Self::Unfit { .. } => false,
+            Self::SpoolGone { .. }
+            | Self::Corrupt { .. }
+            | Self::ObjectGone { .. }
+            | Self::Conflict { .. } => true,
         }
     }
 }

@@ -11,9 +11,9 @@ use super::{
     prove::prove,
     raw::Takes,
     rebuild::Rebuilder,
-    rehearsal,
+    rehearsal, repair,
     ship::Shipper,
-    source::Ingest,
+    source::Source,
     stitch::Stitcher,
     stitched::{Files, Stitched},
     verdict::Proof,
@@ -67,7 +67,7 @@ pub(crate) struct Context {
 pub(crate) struct Job {
     pub(crate) context: Arc<Context>,
     pub(crate) manifest: Arc<Manifest>,
-    pub(crate) ingest: Ingest,
+    pub(crate) source: Source,
     /// May have begun the session's archive already.
     pub(crate) live: Live,
     pub(crate) listeners: Listeners,
@@ -82,7 +82,10 @@ impl Job {
     /// What callers are told when it can't be, for now.
     pub(crate) async fn run(self) -> Result<RecordingRow, Fault> {
         let stop = Stop::new(self.context.shutdown.clone());
-        let ended = self.attempt(&stop).await;
+        let ended = match self.source {
+            Source::Spool(_) => self.attempt(&stop).await,
+            Source::Takes(_) => self.repair().await,
+        };
         match &ended {
             Ok(row) => {
                 tracing::info!(
@@ -164,7 +167,7 @@ impl Job {
         stop.check()
     }
 
-    async fn claim(&self, stop: &Stop, aim: Aim) -> Result<Claimed, Halt> {
+    pub(super) async fn claim(&self, stop: &Stop, aim: Aim) -> Result<Claimed, Halt> {
         let Context {
             db, owner, lease, ..
         } = &*self.context;
@@ -174,7 +177,7 @@ impl Job {
     }
 
     /// Works under a claim that is renewed all the while, and lets go of it if it was in vain.
-    async fn hold(
+    pub(super) async fn hold(
         &self,
         claim: Claim,
         row: RecordingRow,
@@ -209,7 +212,9 @@ impl Job {
             stop,
             claim,
             folder: &folder,
+            place: repair::place(&row),
         };
+        let kept = self.kept(stop, &row).await?;
         // Nobody claimed the row in between: what the live job knows is the latest.
         let ahead = ahead.filter(|ahead| ahead.epoch + 1 == claim.epoch);
         let (work, stitcher) = match ahead.map(|ahead| *ahead) {
@@ -218,7 +223,9 @@ impl Job {
         };
         let stitcher = stitcher.filter(|stitcher| stitcher.agrees(session));
         let work = work.unwrap_or_else(|| Work::fresh(self.context.part_size));
-        let made = self.objects(shipper, row.objects.0, work, stitcher).await?;
+        let made = self
+            .objects(shipper, (row.objects.0, kept), work, stitcher)
+            .await?;
         let manifest_key =
             manifest::write(self, shipper, &row.version, &made.objects, &made.layout).await?;
         Failpoint::ManifestPut.pass();
@@ -241,25 +248,31 @@ impl Job {
         Ok(row)
     }
 
-    /// Makes the objects: stitched, or raw where that can't be.
+    /// Makes the objects: stitched, or raw where that can't be. Those that are `kept` stay beside
+    /// stitched ones.
     async fn objects(
         &self,
         shipper: Shipper<'_>,
-        plan: Vec<StoredObject>,
+        (plan, kept): (Vec<StoredObject>, Vec<StoredObject>),
         mut work: Work,
         stitcher: Option<Stitcher>,
     ) -> Result<Objects, Halt> {
         let mut mux_error = None;
         if self.manifest.bytes() > 0 {
-            let mut files = Files::new(self, shipper, &mut work, stitcher);
+            let mut files = Files::new(self, shipper, &mut work, stitcher, &kept);
             match files.make(&plan).await? {
-                Stitched::Files(objects, facts) => {
+                Stitched::Files(mut objects, facts) => {
                     let conflict = files.conflict(&objects);
+                    objects.extend(kept);
                     return Ok(Objects {
                         objects,
                         conflict,
                         layout: Layout::Stitched(facts, work),
                     });
+                }
+                Stitched::Unfit(unfit) if matches!(self.source, Source::Takes(_)) => {
+                    let reason = unfit.to_string();
+                    return Err(Halt::Unfit { reason });
                 }
                 Stitched::Unfit(unfit) => {
                     tracing::warn!(%unfit, "the takes are archived as they came");

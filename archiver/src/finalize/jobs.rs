@@ -6,10 +6,11 @@
 use super::{
     job::{Context, Job},
     live::Live,
-    source::Ingest,
+    objects::TakeObjects,
+    source::{Ingest, Source},
     sweep::{Schedule, Sweeper},
 };
-use crate::db::RecordingRow;
+use crate::db::{RecordingRow, StoredObject};
 use aircheck_core::{code::Code, id::SessionId, spool::Manifest};
 use aircheck_proto::Fault;
 use std::{
@@ -120,6 +121,27 @@ impl Jobs {
         manifest: Manifest,
         ingest: Ingest,
     ) -> Result<watch::Receiver<JobState>, Fault> {
+        self.begin(manifest, Source::Spool(ingest))
+    }
+
+    /// The job that stitches what was archived raw as `objects`, unless one of this session runs.
+    ///
+    /// # Errors
+    /// As for [`Self::join`].
+    pub(crate) fn repair(
+        &self,
+        manifest: Manifest,
+        objects: &[StoredObject],
+    ) -> Result<watch::Receiver<JobState>, Fault> {
+        let takes = TakeObjects::new(Arc::clone(&self.context.store), objects);
+        self.begin(manifest, Source::Takes(takes))
+    }
+
+    fn begin(
+        &self,
+        manifest: Manifest,
+        source: Source,
+    ) -> Result<watch::Receiver<JobState>, Fault> {
         if self.context.shutdown.is_triggered() {
             return Err(Fault::retry(
                 Code::Draining,
@@ -145,7 +167,7 @@ impl Jobs {
         let job = Job {
             context: Arc::clone(&self.context),
             manifest: Arc::new(manifest),
-            ingest,
+            source,
             live: self.live.clone(),
             listeners: listeners.clone(),
             begun: Instant::now(),

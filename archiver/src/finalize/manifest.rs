@@ -54,7 +54,14 @@ pub(super) async fn write(
     loop {
         let key = shipper.folder.manifest(place);
         let upload = shipper.upload(&key, &meta);
-        match upload.small(body.clone(), &precondition).await? {
+        // The manifest of the raw takes is there already.
+        let is_first = precondition == Precondition::Absent;
+        let made = if is_first && shipper.place == Place::Repaired {
+            upload.instead(body.clone()).await?
+        } else {
+            upload.small(body.clone(), &precondition).await?
+        };
+        match made {
             Made::Proved(_) => return Ok(key),
             Made::StartOver(seen) => {
                 precondition = seen;

@@ -9,6 +9,8 @@
 //! 5. [`upload`] makes one object; [`prove`] and [`verdict`] tell what a lost answer meant.
 //! 6. [`manifest`] goes beside them, then [`job`] makes the row final, guarded by its claim.
 //!
+//! What was archived raw is given a second chance by [`repair`], which reads its [`objects`].
+//!
 //! Long before, [`live`] and [`follow`] do step 3 while the session runs; Finalize takes over what they
 //! have.
 //!
@@ -26,10 +28,12 @@ mod job;
 mod jobs;
 mod live;
 mod manifest;
+mod objects;
 mod prove;
 mod raw;
 mod rebuild;
 mod rehearsal;
+mod repair;
 mod ship;
 mod source;
 mod stitch;
@@ -44,5 +48,6 @@ pub(crate) use jobs::{JobState, Jobs, Progress};
 pub(crate) use manifest::MANIFEST_TYPE;
 pub use rebuild::Found;
 pub(crate) use rebuild::{RebuildError, Rebuilder};
+pub(crate) use repair::is_raw;
 pub(crate) use source::Ingest;
 pub(crate) use sweep::Schedule;

@@ -232,12 +232,12 @@ impl<'a> Takes<'a> {
     fn reader(&self, take: u32) -> TakeReader {
         let Job {
             manifest,
-            ingest,
+            source,
             listeners,
             ..
         } = self.job;
         let origin = Origin {
-            ingest: ingest.clone(),
+            source: source.clone(),
             stop: self.stop.clone(),
             listeners: listeners.clone(),
         };

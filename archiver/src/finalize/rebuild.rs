@@ -171,8 +171,10 @@ fn lost(manifest: &Manifest, beside: Beside, listed: &Listed, folder: &Folder) -
     };
     let first = beside.objects.first().map(|object| object.key.as_str());
     let stepped_aside = first.and_then(|key| {
-        let regular = folder.media(Label::First, keys::extension(key), Place::Regular);
-        (key != regular).then(|| conflict(&regular))
+        let extension = keys::extension(key);
+        let at = |place| folder.media(Label::First, extension, place);
+        let regular = at(Place::Regular);
+        (key != regular && key != at(Place::Repaired)).then(|| conflict(&regular))
     });
     let empty = first.is_none().then(|| super::job::NO_MEDIA.to_owned());
     let error = manifest.recording_error.clone().or(stepped_aside).or(empty);

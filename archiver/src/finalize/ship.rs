@@ -38,6 +38,8 @@ pub(super) struct Shipper<'a> {
     pub(super) stop: &'a Stop,
     pub(super) claim: &'a Claim,
     pub(super) folder: &'a Folder,
+    /// Where files go, unless somebody else's object is there.
+    pub(super) place: Place,
 }
 
 impl Work {
@@ -63,7 +65,7 @@ impl Work {
 
 impl FileWork {
     /// The upload under way.
-    pub(super) fn upload(&self) -> Option<UploadRef> {
+    pub(crate) fn upload(&self) -> Option<UploadRef> {
         Some(UploadRef {
             key: self.key.clone()?,
             id: self.upload_id.clone()?,
@@ -82,7 +84,7 @@ impl Shipper<'_> {
     pub(super) fn key(&self, work: &mut Work, file: usize, content_type: &str) -> String {
         let regular = || {
             let extension = archive_extension(content_type);
-            self.folder.media(label(file), extension, Place::Regular)
+            self.folder.media(label(file), extension, self.place)
         };
         work.file(file).key.get_or_insert_with(regular).clone()
     }
@@ -110,7 +112,8 @@ impl Shipper<'_> {
         let beside = self
             .folder
             .media(label(file), archive_extension(content_type), Place::Beside);
-        if key == beside {
+        // A raw take of the recording may have stepped aside already.
+        if key == beside || self.place == Place::Repaired {
             return Err(Halt::Conflict { key });
         }
         tracing::error!(key, "somebody else's object has our key; it is left alone");

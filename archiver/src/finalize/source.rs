@@ -1,4 +1,4 @@
-//! Bytes of a take, pulled from the ingest that has them.
+//! Bytes of a take, pulled from whoever has them: the ingest, or for a repair the store.
 //!
 //! Owns offsets on the way: bytes arrive in order, each once, with no hole but a declared one. A
 //! stream that breaks is opened again where it broke. Must never buffer more than it is asked for.
@@ -6,7 +6,9 @@
 use super::{
     halt::{self, Halt, Stop},
     jobs::Listeners,
+    objects::TakeObjects,
 };
+use crate::store::StoreError;
 use aircheck_core::{id::SessionId, spool::Manifest};
 use aircheck_proto::ingest::{
     ReadSpoolRequest, ReadSpoolResponse, ingest_service_client::IngestServiceClient,
@@ -35,6 +37,8 @@ enum Broken {
     Status(Status),
     #[error("the ingest was silent for too long")]
     Silent,
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("{0}")]
     Differs(&'static str),
 }
@@ -47,6 +51,7 @@ impl Broken {
                 status.code(),
                 Code::NotFound | Code::DataLoss | Code::OutOfRange | Code::Unimplemented
             ),
+            Self::Store(error) => !matches!(error, StoreError::Unknown { .. }),
             Self::Differs(_) => true,
             Self::Silent => false,
         }
@@ -72,10 +77,19 @@ enum Extent {
     Growing,
 }
 
+/// Who has the bytes of a session.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// The ingest that received them.
+    Spool(Ingest),
+    /// The store, since they were archived raw.
+    Takes(TakeObjects),
+}
+
 /// Reads one take, in order.
 #[derive(Debug)]
 pub(crate) struct TakeReader {
-    ingest: Ingest,
+    source: Source,
     stop: Stop,
     listeners: Listeners,
     session: SessionId,
@@ -83,6 +97,8 @@ pub(crate) struct TakeReader {
     extent: Extent,
     /// Offset in the take of the next byte to pull.
     position: u64,
+    /// Bytes in holes below it.
+    absent: u64,
     stream: Option<Streaming<ReadSpoolResponse>>,
     /// Passed over since the last byte.
     hole: u64,
@@ -96,7 +112,7 @@ pub(crate) struct TakeReader {
 /// Where bytes come from, and who may end the reading.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
-    pub(crate) ingest: Ingest,
+    pub(crate) source: Source,
     pub(crate) stop: Stop,
     pub(crate) listeners: Listeners,
 }
@@ -109,14 +125,14 @@ impl TakeReader {
             .get(take as usize)
             .map_or(0, |record| record.bytes);
         let mut holes = holes(manifest, take);
+        let passed = holes.iter().filter(|&&(_, to)| to <= position);
+        let absent = passed.map(|(from, to)| to - from).sum();
         holes.retain(|&(_, to)| to > position);
-        Self::new(
-            origin,
-            manifest.session,
-            take,
-            position,
-            Extent::Sealed { end, holes },
-        )
+        let extent = Extent::Sealed { end, holes };
+        Self {
+            absent,
+            ..Self::new(origin, manifest.session, take, position, extent)
+        }
     }
 
     /// A reader of take `take` of a session that is live: it waits for bytes that do not exist yet.
@@ -126,18 +142,19 @@ impl TakeReader {
 
     fn new(origin: Origin, session: SessionId, take: u32, position: u64, extent: Extent) -> Self {
         let Origin {
-            ingest,
+            source,
             stop,
             listeners,
         } = origin;
         Self {
-            ingest,
+            source,
             stop,
             listeners,
             session,
             take,
             extent,
             position,
+            absent: 0,
             stream: None,
             hole: 0,
             ahead: Bytes::new(),
@@ -220,12 +237,26 @@ impl TakeReader {
         {
             let beyond = self.position.max(to);
             self.hole += beyond - self.position;
+            self.absent += beyond - self.position;
             self.position = beyond;
             holes.remove(0);
         }
     }
 
     async fn message(&mut self) -> Result<ReadSpoolResponse, Broken> {
+        let until = self.until();
+        let ingest = match &mut self.source {
+            Source::Spool(ingest) => ingest,
+            Source::Takes(takes) => {
+                let (at, limit) = (self.position - self.absent, until - self.position);
+                let read = takes.read(self.take, at, limit).await?;
+                let data = read.ok_or(Broken::Differs("its object ends early"))?;
+                return Ok(ReadSpoolResponse {
+                    offset: self.position,
+                    data,
+                });
+            }
+        };
         if self.stream.is_none() {
             let request = ReadSpoolRequest {
                 session: self.session.to_string(),
@@ -233,7 +264,7 @@ impl TakeReader {
                 offset: self.position,
                 follow: matches!(self.extent, Extent::Growing),
             };
-            let opened = timeout(OPEN_TIMEOUT, self.ingest.read_spool(request)).await;
+            let opened = timeout(OPEN_TIMEOUT, ingest.read_spool(request)).await;
             let opened = opened
                 .map_err(|_| Broken::Silent)?
                 .map_err(Broken::Status)?;
@@ -273,13 +304,20 @@ impl TakeReader {
         }
         let known = usize::try_from(self.position.saturating_sub(offset)).unwrap_or(usize::MAX);
         data.advance(known.min(data.len()));
-        if let Extent::Sealed { end, holes } = &self.extent {
-            let until_hole = holes.first().map_or(*end, |&(from, _)| from.min(*end));
-            if data.len() as u64 > until_hole - self.position {
-                return Err(Broken::Differs("it holds more bytes than it should"));
-            }
+        if data.len() as u64 > self.until() - self.position {
+            return Err(Broken::Differs("it holds more bytes than it should"));
         }
         Ok(data)
+    }
+
+    /// Offset of the next declared hole, or of the end.
+    fn until(&self) -> u64 {
+        match &self.extent {
+            Extent::Sealed { end, holes } => {
+                holes.first().map_or(*end, |&(from, _)| from.min(*end))
+            }
+            Extent::Growing => u64::MAX,
+        }
     }
 
     async fn recover(&mut self, broken: Broken) -> Result<(), Halt> {
@@ -310,6 +348,10 @@ impl TakeReader {
                 take: self.take,
                 at: self.position,
                 reason,
+            },
+            broken @ Broken::Store(_) => Halt::ObjectGone {
+                take: self.take,
+                reason: halt::chain(&broken),
             },
             broken @ (Broken::Status(_) | Broken::Silent) => Halt::SpoolGone {
                 take: self.take,

@@ -11,6 +11,7 @@ use super::{
     jobs::Progress,
     prove::prove,
     raw::conflict,
+    repair,
     ship::{Sent, Shipper, label},
     source::{Origin, TakeReader, media_bytes},
     stitch::{Ending, Recipe, Sealed, Stitcher, Unfit},
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     db::{Facts, StoredObject, Work},
-    keys::{Place, archive_extension},
+    keys::archive_extension,
     store::{Crc64, Extent, PartTag, Precondition},
 };
 use aircheck_runtime::failpoint::Failpoint;
@@ -72,6 +73,8 @@ pub(super) struct Files<'a> {
     pub(super) work: &'a mut Work,
     /// Takes that were muxed while the session was live.
     pub(super) ahead: Option<Stitcher>,
+    /// Objects that the row names beside the files, and goes on to name.
+    kept: &'a [StoredObject],
     /// Files that are proved, by index.
     made: BTreeMap<usize, StoredObject>,
     /// What must hold for a file to be made, where an attempt found something there.
@@ -84,12 +87,14 @@ impl<'a> Files<'a> {
         shipper: Shipper<'a>,
         work: &'a mut Work,
         ahead: Option<Stitcher>,
+        kept: &'a [StoredObject],
     ) -> Self {
         Self {
             job,
             shipper,
             work,
             ahead,
+            kept,
             made: BTreeMap::new(),
             preconditions: BTreeMap::new(),
         }
@@ -135,8 +140,9 @@ impl<'a> Files<'a> {
             ..
         } = self.shipper;
         let mut all = Vec::new();
-        for (index, object) in plan.iter().enumerate() {
-            let Some(whole) = extent(object).filter(|_| object.take.is_none()) else {
+        let files: Vec<_> = plan.iter().filter(|o| o.take.is_none()).collect();
+        for (index, &object) in files.iter().enumerate() {
+            let Some(whole) = extent(object) else {
                 break;
             };
             let proof = prove(&*context.store, stop, &object.key, &claim.id, whole).await?;
@@ -154,7 +160,7 @@ impl<'a> Files<'a> {
                 entry.parts.clear();
             }
         }
-        let is_complete = !all.is_empty() && all.len() == plan.len();
+        let is_complete = !all.is_empty() && all.len() == files.len();
         Ok(self
             .work
             .facts
@@ -170,6 +176,7 @@ impl<'a> Files<'a> {
         };
         let sealed = self.mux(stitcher).await?;
         let facts = facts(&sealed);
+        repair::agree(self.kept, &facts)?;
         let mut objects = Vec::new();
         for ending in &sealed.files {
             objects.push(self.object(ending).await?);
@@ -202,7 +209,7 @@ impl<'a> Files<'a> {
             stitcher.begin(manifest);
             let place = stitcher.place();
             let origin = Origin {
-                ingest: self.job.ingest.clone(),
+                source: self.job.source.clone(),
                 stop: self.shipper.stop.clone(),
                 listeners: self.job.listeners.clone(),
             };
@@ -363,8 +370,12 @@ impl<'a> Files<'a> {
         Ok(upload.complete(&begun, &parts, precondition).await?)
     }
 
-    /// Writes into the row what every file will hold.
+    /// Writes into the row what every file will hold. A row that names raw takes goes on to name
+    /// them, and nothing that is not there yet.
     async fn plan(&self, objects: &[StoredObject]) -> Result<(), Halt> {
+        if !self.kept.is_empty() {
+            return self.shipper.note(self.work).await;
+        }
         let Shipper {
             context,
             stop,
@@ -392,8 +403,8 @@ impl<'a> Files<'a> {
     pub(super) fn conflict(&self, files: &[StoredObject]) -> Option<String> {
         files.iter().enumerate().find_map(|(index, file)| {
             let extension = archive_extension(&file.content_type);
-            let folder = self.shipper.folder;
-            let regular = folder.media(label(index), extension, Place::Regular);
+            let Shipper { folder, place, .. } = self.shipper;
+            let regular = folder.media(label(index), extension, place);
             (file.key != regular).then(|| conflict(&regular))
         })
     }

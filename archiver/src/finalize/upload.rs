@@ -84,6 +84,24 @@ impl Upload<'_> {
         }
     }
 
+    /// Makes a small object in place of an older one of ours, which may well differ.
+    pub(super) async fn instead(&self, body: Bytes) -> Result<Made, Halt> {
+        let head = self
+            .stop
+            .persist("look at the key", || self.store.head(self.key))
+            .await?;
+        let ours = head.filter(|head| head.session.as_ref() == Some(&self.meta.session));
+        let Some(etag) = ours.and_then(|head| head.etag) else {
+            return self.small(body, &Precondition::Absent).await;
+        };
+        let whole = Extent {
+            bytes: body.len() as u64,
+            crc: Crc64::of(&body),
+        };
+        self.put(body, whole, &Precondition::Unchanged { etag })
+            .await
+    }
+
     /// Sends a small object at once.
     async fn put(
         &self,

@@ -197,6 +197,19 @@ impl ObjectStore for Memory {
         Err(lacking(Call::ListUploads))
     }
 
+    async fn read_range(
+        &self,
+        key: &str,
+        from: u64,
+        limit: u64,
+    ) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.body(key).map(|body| {
+            let at =
+                |offset: u64| usize::try_from(offset).map_or(body.len(), |o| o.min(body.len()));
+            body.slice(at(from)..at(from.saturating_add(limit)))
+        }))
+    }
+
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.state().objects.remove(key);
         Ok(())

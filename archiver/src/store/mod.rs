@@ -222,6 +222,15 @@ pub(crate) trait ObjectStore: fmt::Debug + Send + Sync {
     /// Uploads under way whose key begins with `prefix`, about 10,000 at most.
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>, StoreError>;
 
+    /// At most `limit` bytes from byte `from` on, fewer where the object ends before; `None`: there
+    /// is no such object.
+    async fn read_range(
+        &self,
+        key: &str,
+        from: u64,
+        limit: u64,
+    ) -> Result<Option<Bytes>, StoreError>;
+
     /// Removes an object. One that is not there is no error.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 

@@ -435,6 +435,26 @@ impl ObjectStore for S3Store {
         Ok(found)
     }
 
+    async fn read_range(
+        &self,
+        key: &str,
+        from: u64,
+        limit: u64,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let last = from.saturating_add(limit).saturating_sub(1);
+        let call = self.client.get_object().bucket(&self.bucket).key(key);
+        let call = call.range(format!("bytes={from}-{last}"));
+        let body = match self.quick(Call::Get, Box::pin(call.send())).await? {
+            Ok(output) => output.body,
+            Err(error) if status(&error) == Some(404) => return Ok(None),
+            Err(error) => return Err(fault(Call::Get, error)),
+        };
+        let limit = self.patience.carrying(limit);
+        let read = within(limit, Call::Get, body.collect()).await?;
+        let read = read.map_err(|e| lost(Call::Get, e))?;
+        Ok(Some(read.into_bytes()))
+    }
+
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         let call = self.client.delete_object().bucket(&self.bucket).key(key);
         match self.quick(Call::Delete, Box::pin(call.send())).await? {

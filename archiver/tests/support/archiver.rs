@@ -11,7 +11,8 @@ use aircheck_proto::{
     Fault,
     archiver::{
         AdvanceRecordingRequest, FinalizeRequest, FinalizeResponse, ListRecordingsRequest,
-        Recording, archiver_service_client::ArchiverServiceClient,
+        Recording, RepairOutcome, RepairRecordingRequest,
+        archiver_service_client::ArchiverServiceClient,
     },
 };
 use aircheck_runtime::{health::Health, shutdown::Shutdown};
@@ -126,6 +127,16 @@ impl Archiver {
             .expect("a response")
             .recording
             .expect("the last one has the recording"))
+    }
+
+    /// Asks once to repair a recording, and what came of it.
+    pub async fn repair(&self, id: &str) -> Result<(RepairOutcome, Recording), Fault> {
+        let mut client = self.client.clone();
+        let answer = client.repair_recording(RepairRecordingRequest { id: id.to_owned() });
+        let answer = timeout(HANG, answer).await.expect("repair hangs");
+        let answer = answer.map_err(|s| Fault::from_status(&s))?.into_inner();
+        let outcome = answer.outcome();
+        Ok((outcome, answer.recording.expect("a recording")))
     }
 
     /// Shuts it down and waits for its end.

@@ -84,4 +84,7 @@ async fn push_over_grpc_and_a_verified_download_give_back_the_file() {
         serde_json::from_slice(&run(&["recordings", "verify", id, "--json", "--to", &web]).await)
             .expect("JSON");
     assert_eq!(verdict["ok"], true, "{verdict}");
+    let repaired = run(&["recordings", "repair", id, "--to", &web]).await;
+    let said = String::from_utf8(repaired).expect("text");
+    assert!(said.contains("nothing to repair"), "{said}");
 }

@@ -80,6 +80,7 @@ fn api(app: &Arc<App>) -> Router<Arc<App>> {
     let admin = Router::new()
         .route("/api/shows/{show_id}", put(shows::replace))
         .route("/api/recordings/{id}", delete(recordings::delete))
+        .route("/api/recordings/{id}/repair", post(recordings::repair))
         .route_layer(guarded(Scope::Admin, Carrier::Header));
     publish.merge(read).merge(links).merge(admin)
 }

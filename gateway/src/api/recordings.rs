@@ -1,4 +1,4 @@
-//! Recordings: listing, download, deletion.
+//! Recordings: listing, download, repair, deletion.
 //!
 //! Owns the JSON of a page; must never open the store or the database, which are the archiver's.
 
@@ -10,7 +10,7 @@ use aircheck_core::{
 };
 use aircheck_proto::{
     Fault,
-    archiver::{ListRecordingsRequest, RecordingStatus},
+    archiver::{ListRecordingsRequest, RecordingStatus, RepairOutcome},
 };
 use axum::{
     Extension, Json,
@@ -184,6 +184,31 @@ pub(super) async fn delete(
     covers(&app, &grant, &id).await?;
     app.archive.delete(id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What came of a repair so far.
+#[derive(Debug, Serialize)]
+pub(super) struct Repair {
+    /// `running`, `repaired` or `nothing_to_repair`.
+    outcome: &'static str,
+    recording: Option<Recording>,
+}
+
+/// `POST /api/recordings/{id}/repair`
+pub(super) async fn repair(
+    State(app): State<Arc<App>>,
+    Extension(grant): Caller,
+    RecordingPath(id): RecordingPath,
+) -> Result<(StatusCode, Json<Repair>), Refusal> {
+    covers(&app, &grant, &id).await?;
+    let answer = app.archive.repair(id).await?;
+    let (status, outcome) = match answer.outcome() {
+        RepairOutcome::Repaired => (StatusCode::OK, "repaired"),
+        RepairOutcome::NothingToRepair => (StatusCode::OK, "nothing_to_repair"),
+        RepairOutcome::Running | RepairOutcome::Unspecified => (StatusCode::ACCEPTED, "running"),
+    };
+    let recording = answer.recording.map(Into::into);
+    Ok((status, Json(Repair { outcome, recording })))
 }
 
 #[cfg(test)]

@@ -88,6 +88,16 @@ impl Archive {
         Ok(())
     }
 
+    pub(crate) async fn repair(
+        &self,
+        id: String,
+    ) -> Result<archiver::RepairRecordingResponse, Fault> {
+        let request = archiver::RepairRecordingRequest { id };
+        Peer::Archiver
+            .call(CALL_DEADLINE, self.client().repair_recording(request))
+            .await
+    }
+
     /// `object`: what follows the last slash of its key; `None`: the archive.
     pub(crate) async fn presign(
         &self,

@@ -27,6 +27,8 @@ pub struct Rows {
     pub deleted: Vec<String>,
     /// Answered to delete and presign.
     pub refusal: Option<Fault>,
+    /// Answered to repair.
+    pub repair: RepairOutcome,
     /// Never answers about a show.
     pub is_slow: bool,
 }
@@ -150,6 +152,21 @@ impl ArchiverService for FakeArchiver {
         self.refusal()?;
         self.rows(|rows| rows.deleted.push(request.into_inner().id));
         Ok(Response::new(DeleteRecordingResponse {}))
+    }
+
+    async fn repair_recording(
+        &self,
+        request: Request<RepairRecordingRequest>,
+    ) -> Result<Response<RepairRecordingResponse>, Status> {
+        self.refusal()?;
+        let id = request.into_inner().id;
+        let found = self.rows(|rows| rows.recordings.iter().find(|r| r.id == id).cloned());
+        let outcome = self.rows(|rows| rows.repair).into();
+        let recording = Some(found.ok_or_else(missing)?);
+        Ok(Response::new(RepairRecordingResponse {
+            outcome,
+            recording,
+        }))
     }
 
     async fn presign_recording(

@@ -10,7 +10,8 @@ use aircheck_proto::{
         FinalizeResponse, GetRecordingRequest, GetRecordingResponse, GetShowRequest,
         GetShowResponse, ListRecordingsRequest, ListRecordingsResponse, ListShowsRequest,
         ListShowsResponse, PresignRecordingRequest, PresignRecordingResponse, PutShowRequest,
-        PutShowResponse, Recording, RecordingStatus,
+        PutShowResponse, Recording, RecordingStatus, RepairRecordingRequest,
+        RepairRecordingResponse,
         archiver_service_server::{ArchiverService, ArchiverServiceServer},
     },
     ingest::{
@@ -173,6 +174,13 @@ impl ArchiverService for FakeArchiver {
         &self,
         _: tonic::Request<PresignRecordingRequest>,
     ) -> Result<tonic::Response<PresignRecordingResponse>, Status> {
+        Err(Status::unimplemented("not asked by the ingest"))
+    }
+
+    async fn repair_recording(
+        &self,
+        _: tonic::Request<RepairRecordingRequest>,
+    ) -> Result<tonic::Response<RepairRecordingResponse>, Status> {
         Err(Status::unimplemented("not asked by the ingest"))
     }
 

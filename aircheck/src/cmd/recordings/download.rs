@@ -52,7 +52,19 @@ pub(super) async fn run(
 }
 
 fn chosen(all: &[Object], part: Option<usize>) -> anyhow::Result<&[Object]> {
-    let Some(part) = part else { return Ok(all) };
+    let Some(part) = part else {
+        // Raw takes follow the files of a recording that was repaired.
+        return Ok(
+            match all
+                .iter()
+                .take_while(|object| object.take.is_none())
+                .count()
+            {
+                0 => all,
+                files => &all[..files],
+            },
+        );
+    };
     match part.checked_sub(1).and_then(|index| all.get(index..=index)) {
         Some(one) => Ok(one),
         None => bail!("there is no part {part}: the recording has {}", all.len()),

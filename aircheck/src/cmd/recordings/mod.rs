@@ -7,6 +7,7 @@ mod download;
 mod objects;
 mod partial;
 mod rebuild;
+mod repair;
 pub(super) mod verify;
 
 use crate::{
@@ -34,6 +35,7 @@ Examples:
   aircheck recordings list --show 7 --status archived
   aircheck recordings show 01JD0K3V7C6X5W4N2M1B0A9Z8Y
   aircheck recordings verify 01JD0K3V7C6X5W4N2M1B0A9Z8Y
+  aircheck recordings repair 01JD0K3V7C6X5W4N2M1B0A9Z8Y
   aircheck recordings download 01JD0K3V7C6X5W4N2M1B0A9Z8Y -o show.webm --resume")]
 pub(crate) struct Recordings {
     /// The gateway
@@ -57,8 +59,13 @@ enum Action {
         /// Id of the recording
         id: String,
     },
-    /// Download all objects of a recording and check them
+    /// Download all objects of a recording and check them; raw takes beside stitched files only by --part
     Download(Download),
+    /// Stitch a recording whose takes were archived as they came, from its own objects, which stay
+    Repair {
+        /// Id of the recording
+        id: String,
+    },
     /// Read all objects of a recording and compare them with its manifest; exit status 3 if they differ
     Verify {
         /// Id of the recording
@@ -151,6 +158,7 @@ pub(crate) async fn run(Recordings { to, action }: Recordings) -> anyhow::Result
             }
         }
         Action::Rebuild(flags) => return rebuild::run(*flags).await,
+        Action::Repair { id } => output::print(&repair::run(&http, &to, &id).await?)?,
         Action::Verify { id, json } => {
             let recording = one(&http, &to, &id).await?;
             let verdict = verify::run(&http, &to, &recording).await?;

@@ -63,6 +63,15 @@ pub(super) struct Mux {
     pub(super) silence_packets: Option<u64>,
 }
 
+impl Manifest {
+    /// The objects that are the archive: without the raw takes, where these were stitched later.
+    pub(super) fn archive(&self) -> impl Iterator<Item = &Object> {
+        let is_stitched = self.layout == "stitched";
+        let objects = self.objects.iter();
+        objects.filter(move |object| !is_stitched || object.take.is_none())
+    }
+}
+
 impl Object {
     /// What follows the last slash of its key.
     pub(super) fn name(&self) -> &str {

@@ -68,7 +68,10 @@ pub(in crate::cmd) async fn run(
             for (object, seen) in manifest.objects.iter().zip(&seen) {
                 checks.object(&manifest, object, seen.as_ref());
             }
-            let whole: Option<Vec<_>> = seen.into_iter().collect();
+            let pairs = manifest.objects.iter().zip(seen);
+            // Raw takes stay beside the files of a recording that was repaired.
+            let files = pairs.filter(|(object, _)| object.take.is_none());
+            let whole: Option<Vec<_>> = files.map(|(_, seen)| seen).collect();
             if let Some(whole) = whole.filter(|_| manifest.layout == "stitched") {
                 checks.media(&manifest, &whole);
             }
@@ -135,7 +138,7 @@ impl Checks {
     /// The row beside the manifest.
     fn row(&mut self, recording: &Recording, manifest: &Manifest) {
         let keys: Vec<_> = manifest.objects.iter().map(|object| &object.key).collect();
-        let bytes: u64 = manifest.objects.iter().map(|object| object.bytes).sum();
+        let bytes: u64 = manifest.archive().map(|object| object.bytes).sum();
         let first = manifest.objects.first();
         let known = |value: &Value| {
             if value.is_null() {
@@ -303,6 +306,28 @@ mod tests {
     #[test]
     fn a_recording_that_is_what_it_says_has_nothing_wrong() {
         assert_eq!(wrong(&whole(), &manifest(), seen()), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn raw_takes_beside_the_files_of_a_repaired_recording_are_not_the_archive() {
+        let mut repaired = manifest();
+        repaired.objects.push(Object {
+            key: "recordings/7/2026-11-23T20-15-00Z/recording.take2.webm".to_owned(),
+            bytes: 70,
+            crc64nvme: Some("take".to_owned()),
+            take: Some(0),
+        });
+        let keys = repaired.objects.iter().map(|object| object.key.clone());
+        let row = Recording {
+            objects: keys.collect(),
+            ..recording()
+        };
+        assert_eq!(wrong(&row, &repaired, seen()), Vec::<&str>::new());
+        let lost = Recording {
+            objects: whole().objects,
+            ..row
+        };
+        assert_eq!(wrong(&lost, &repaired, seen()), ["objects"]);
     }
 
     #[test]

@@ -17,6 +17,20 @@ pub struct Markers(pub Vec<Marker>);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 pub struct Objects(pub Vec<StoredObject>);
 
+impl Objects {
+    /// Bytes of the archive: of the stitched files, where there are any beside raw takes.
+    pub(crate) fn archive_bytes(&self) -> u64 {
+        let of = |stitched: bool| {
+            let objects = self.0.iter();
+            objects.filter(move |object| object.take.is_none() == stitched)
+        };
+        match of(true).next() {
+            Some(_) => of(true).map(|object| object.bytes).sum(),
+            None => of(false).map(|object| object.bytes).sum(),
+        }
+    }
+}
+
 /// A media object: planned while the row is finalizing, proved once it is final.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredObject {
