@@ -1,4 +1,5 @@
-//! What the three services share: arguments, telemetry, health, shutdown, backoff, gRPC set-up.
+//! What the three services share: arguments, telemetry, health, shutdown, backoff, gRPC set-up,
+//! helper programs.
 //!
 //! Owns the plumbing around a service; must never know what a show, a session or a recording is.
 
@@ -9,5 +10,6 @@ pub mod failpoint;
 pub mod grpc;
 pub mod health;
 pub mod ops;
+pub mod program;
 pub mod shutdown;
 pub mod telemetry;

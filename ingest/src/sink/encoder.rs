@@ -1,32 +1,15 @@
-//! The ffmpeg of a sink: what it is told, how it is started, and how it ends.
+//! The ffmpeg of a sink: what it is told.
 //!
-//! Owns the process, a group of its own, and the last lines of what it says. Must never put a secret
-//! into its arguments or its environment, use a shell, or let it open anything but its pipes and the
-//! server it is for.
+//! Owns the program and its orders. Must never put a secret into its arguments or its environment, or
+//! let it open anything but its pipes and the server it is for.
 //!
 //! Sound is copied where the target takes Opus, and encoded otherwise. Pictures go to RTMP only: H.264
 //! is copied, anything else is encoded anew as H.264, which costs most of a processor core per show.
 
 use super::target::{Format, Stream};
-use std::{
-    collections::VecDeque,
-    ffi::OsString,
-    io::Write as _,
-    path::Path,
-    process::{ExitStatus, Stdio},
-    time::Duration,
-};
+use aircheck_runtime::program::{End, Pipes, Program};
+use std::{ffi::OsString, io::Write as _, path::Path};
 use tempfile::NamedTempFile;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
-    process::{Child, ChildStdin, ChildStdout, Command},
-    task::JoinHandle,
-};
-
-/// What is kept of its last words.
-const TAIL_BYTES: usize = 1500;
-/// How long a killed process may take to be gone, and its last words to arrive.
-const REAP: Duration = Duration::from_secs(2);
 
 const INPUT: &[&str] = &[
     "-hide_banner",
@@ -228,108 +211,33 @@ impl Order {
 /// A running ffmpeg. Dropping it kills its group.
 #[derive(Debug)]
 pub(crate) struct Encoder {
-    child: Child,
-    words: JoinHandle<String>,
+    program: Program,
     _secrets: Option<NamedTempFile>,
 }
 
-/// The ends of its pipes.
-#[derive(Debug)]
-pub(crate) struct Pipes {
-    pub(crate) stdin: ChildStdin,
-    pub(crate) stdout: ChildStdout,
-}
-
-/// How it ended.
-#[derive(Debug)]
-pub(crate) struct End {
-    /// `None`: it had to be killed, or can't be asked.
-    pub(crate) status: Option<ExitStatus>,
-    /// Its last lines; they may hold secrets.
-    pub(crate) words: String,
-}
-
 impl Encoder {
-    /// Starts it. It inherits no environment but `PATH`.
+    /// Starts it.
     ///
     /// # Errors
     /// If the program can't be run.
     pub(crate) fn start(program: &Path, order: Order) -> std::io::Result<(Self, Pipes)> {
-        let mut command = Command::new(program);
-        command
-            .args(order.arguments)
-            .env_clear()
-            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
-        let mut child = command.spawn()?;
-        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
-            return Err(std::io::ErrorKind::BrokenPipe.into());
-        };
-        let words = tokio::spawn(tail(stderr));
+        let (program, pipes) = Program::start(program, order.arguments)?;
         let encoder = Self {
-            child,
-            words,
+            program,
             _secrets: order.secrets,
         };
-        Ok((encoder, Pipes { stdin, stdout }))
+        Ok((encoder, pipes))
     }
 
     /// Waits until it has ended by itself.
     pub(crate) async fn ended(&mut self) {
-        if let Err(error) = self.child.wait().await {
-            tracing::warn!(%error, "wait for ffmpeg");
-        }
+        self.program.ended().await;
     }
 
     /// Kills its group unless it has ended by itself, and collects what is left of it.
-    pub(crate) async fn finish(mut self) -> End {
-        let status = self.child.try_wait().ok().flatten();
-        self.kill();
-        if tokio::time::timeout(REAP, self.child.wait()).await.is_err() {
-            tracing::warn!("ffmpeg is not gone after its kill");
-        }
-        let words = tokio::time::timeout(REAP, &mut self.words).await;
-        let words = words.ok().and_then(Result::ok).unwrap_or_default();
-        End { status, words }
+    pub(crate) async fn finish(self) -> End {
+        self.program.finish().await
     }
-
-    fn kill(&self) {
-        // No id: it is reaped, and the number may belong to somebody else.
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(group) = id.and_then(rustix::process::Pid::from_raw)
-            && let Err(error) =
-                rustix::process::kill_process_group(group, rustix::process::Signal::KILL)
-        {
-            tracing::debug!(%error, "kill ffmpeg's group");
-        }
-    }
-}
-
-impl Drop for Encoder {
-    fn drop(&mut self) {
-        self.kill();
-        self.words.abort();
-    }
-}
-
-/// Reads to the end and keeps the last bytes: whoever stops reading blocks the writer.
-async fn tail(mut stderr: impl AsyncRead + Unpin) -> String {
-    let mut kept = VecDeque::with_capacity(TAIL_BYTES);
-    let mut buffer = [0; 1024];
-    while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
-        kept.extend(&buffer[..read]);
-        let excess = kept.len().saturating_sub(TAIL_BYTES);
-        kept.drain(..excess);
-    }
-    let bytes = Vec::from(kept);
-    String::from_utf8_lossy(&bytes)
-        .trim()
-        .replace(['\n', '\r'], " | ")
 }
 
 #[cfg(test)]
@@ -376,13 +284,5 @@ mod tests {
         );
         let h264 = Order::rtmp(&stream, Codecs::of(b"V_MPEG4/ISO/AVC")).expect("a file");
         assert!(joined(&h264).contains("-c:v copy"));
-    }
-
-    #[tokio::test]
-    async fn the_last_words_are_kept_and_the_first_are_not() {
-        let said = format!("first{}\nlast\n", "x".repeat(10_000));
-        let kept = tail(said.as_bytes()).await;
-        assert!(kept.ends_with("| last") && !kept.contains("first"));
-        assert!(kept.len() <= TAIL_BYTES + 2);
     }
 }

@@ -4,7 +4,7 @@
 //! outlive it by more than the time the last words need.
 
 use super::{
-    encoder::{Codecs, Encoder, Order, Pipes},
+    encoder::{Codecs, Encoder, Order},
     feed::{Cluster, Media},
     flow::{self, FlowError, Progress},
     icecast::{self, OpenError},
@@ -12,7 +12,7 @@ use super::{
     report::{Board, State},
     target::{Format, Mount, Target, Way},
 };
-use aircheck_runtime::backoff::Backoff;
+use aircheck_runtime::{backoff::Backoff, program::Pipes};
 use bytes::Bytes;
 use std::{error::Error as _, io, path::PathBuf, process::ExitStatus, sync::Arc, time::Duration};
 use thiserror::Error;
