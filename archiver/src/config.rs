@@ -2,6 +2,7 @@
 //!
 //! Owns their names, defaults and checks; must never print a secret.
 
+use aircheck_core::rendition::Wish;
 use aircheck_runtime::args;
 use std::{fmt, fs, io, path::PathBuf, str::FromStr, time::Duration};
 use thiserror::Error;
@@ -118,7 +119,21 @@ pub struct Config {
     #[arg(long, env = "AIRCHECK_REHEARSAL_RETENTION", value_parser = args::duration, default_value = "24h")]
     pub rehearsal_retention: Duration,
 
-    /// The ffmpeg that measures the level of rehearsals.
+    /// Also make this of each archive: `mp3`, `opus` or `aac`, with bits a second. May be repeated, once
+    /// a format.
+    #[arg(
+        long,
+        env = "AIRCHECK_RENDITION",
+        value_name = "FORMAT:BITRATE",
+        value_delimiter = ','
+    )]
+    pub rendition: Vec<Wish>,
+
+    /// Wait before a rendition that failed is tried again; doubled each time.
+    #[arg(long, env = "AIRCHECK_RENDITION_RETRY", value_parser = args::duration, default_value = "30s")]
+    pub rendition_retry: Duration,
+
+    /// The ffmpeg that measures the level of rehearsals and makes renditions.
     #[arg(
         long,
         env = "AIRCHECK_FFMPEG",
@@ -156,6 +171,9 @@ pub enum ConfigError {
     /// Looking for abandoned uploads would never rest.
     #[error("abandoned uploads are looked for every 1 s at most")]
     SweepEvery,
+    /// Their objects would have the same key.
+    #[error("one rendition of each format, not two of {0}")]
+    Renditions(&'static str),
     /// No key to sign requests with.
     #[error("no {0}: give the flag, its -file variant, or {1}")]
     NoCredentials(&'static str, &'static str),
@@ -204,6 +222,12 @@ impl Config {
         }
         if self.sweep_every < SWEEP_EVERY_MIN {
             return Err(ConfigError::SweepEvery);
+        }
+        for (index, wish) in self.rendition.iter().enumerate() {
+            let before = self.rendition.iter().take(index);
+            if before.into_iter().any(|other| other.format == wish.format) {
+                return Err(ConfigError::Renditions(wish.format.as_str()));
+            }
         }
         let url = self.database_url.expose();
         if !["sqlite:", "postgres://", "postgresql://"]
@@ -312,6 +336,7 @@ mod tests {
             ["--part-size", "4MiB"],
             ["--presign-ttl", "0"],
             ["--presign-ttl", "200h"],
+            ["--rendition", "mp3:192k,mp3:64k"],
         ] {
             assert!(parse(&bad).validate().is_err(), "{bad:?}");
         }

@@ -21,6 +21,7 @@ pub(crate) fn recording(row: RecordingRow) -> pb::Recording {
         .unwrap_or_default();
     let is_final = Status::parse(&row.status).is_some_and(Status::is_final);
     let objects = if is_final { row.objects.0 } else { Vec::new() };
+    let renditions = row.renditions.unwrap_or_default().0;
     pb::Recording {
         id: row.id,
         show_id: row.show_id,
@@ -44,6 +45,7 @@ pub(crate) fn recording(row: RecordingRow) -> pb::Recording {
         rehearsal: row.rehearsal,
         sheet: row.sheet.map(|sheet| sheet.to_string()),
         objects: objects.into_iter().map(|object| object.key).collect(),
+        renditions: renditions.into_iter().map(|r| r.shown().into()).collect(),
     }
 }
 

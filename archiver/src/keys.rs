@@ -181,6 +181,12 @@ pub(crate) fn archive_extension(content_type: &str) -> &'static str {
     }
 }
 
+/// Key of what is made of the object at `source`: beside it, under the same name.
+pub(crate) fn beside(source: &str, extension: &str) -> String {
+    let stem = source.rsplit_once('.').map_or(source, |(stem, _)| stem);
+    format!("{stem}.{extension}")
+}
+
 /// What follows the last dot of a key.
 pub(crate) fn extension(key: &str) -> &str {
     key.rsplit_once('.')
@@ -236,6 +242,10 @@ mod tests {
             "attachment; filename=\"7-2026-11-23T20-15-00Z.webm\""
         );
         assert_eq!(extension(&key(Label::Take(2), Place::Regular)), "webm");
+        assert_eq!(
+            beside(&key(Label::Take(2), Place::Regular), "mp3"),
+            format!("{base}/recording.take2.mp3")
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod finalize;
 mod keys;
 mod metrics;
 mod removal;
+mod rendition;
 mod service;
 mod store;
 
@@ -191,6 +192,8 @@ async fn open(opener: Opener, health: Health) {
         lease: config.claim_lease,
         owner: format!("archiver-{}", Ulid::new()),
         ffmpeg: config.ffmpeg,
+        renditions: config.rendition,
+        rendition_retry: config.rendition_retry,
         shutdown: shutdown.clone(),
         slots: Semaphore::new(JOBS_MAX),
     };
@@ -199,6 +202,7 @@ async fn open(opener: Opener, health: Health) {
         every: config.sweep_every,
         age: config.sweep_age,
     });
+    jobs.render();
     let ours = Ready {
         db: db.clone(),
         jobs,

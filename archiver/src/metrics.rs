@@ -12,6 +12,12 @@ pub(crate) fn archived(status: Status, took: Duration) {
     histogram!("aircheck_finalize_seconds").record(took);
 }
 
+/// A rendition was made, or an attempt to make it failed.
+pub(crate) fn rendered(made: bool) {
+    let result = if made { "ok" } else { "error" };
+    counter!("aircheck_renditions_total", "result" => result).increment(1);
+}
+
 /// A part, or a small object as a whole, was sent.
 pub(crate) fn part_sent(bytes: u64) {
     counter!("aircheck_upload_parts_total", "result" => "ok").increment(1);

@@ -4,7 +4,7 @@
 //! touch a recording that has not ended.
 
 use crate::{
-    db::{Db, DbError, FileWork, RecordingRow, StoredObject},
+    db::{Db, DbError, FileWork, RecordingRow, StoredObject, StoredRendition},
     finalize::chain,
     store::{ObjectStore, StoreError},
 };
@@ -38,6 +38,14 @@ pub(crate) async fn remove(
     store: &dyn ObjectStore,
     row: &RecordingRow,
 ) -> Result<(), RemovalError> {
+    let withdrawn = match &row.renditions {
+        Some(_) => db.withdraw_renditions(&row.id).await?,
+        None => None,
+    };
+    let row = withdrawn.as_ref().unwrap_or(row);
+    for rendition in row.renditions.iter().flat_map(|renditions| &renditions.0) {
+        remove_rendition(store, rendition).await?;
+    }
     let objects = row.objects.0.iter().map(|object| object.key.as_str());
     for key in objects.chain(row.manifest_key.as_deref()) {
         store.delete(key).await?;
@@ -72,6 +80,24 @@ async fn abandoned(store: &dyn ObjectStore, id: &str, file: &FileWork) -> Result
         Some(head) if head.session.as_deref() == Some(id) => store.delete(key).await,
         Some(_) | None => Ok(()),
     }
+}
+
+/// Removes what there may be of a rendition.
+///
+/// # Errors
+/// If the store does not answer; then it can be tried again.
+pub(crate) async fn remove_rendition(
+    store: &dyn ObjectStore,
+    rendition: &StoredRendition,
+) -> Result<(), StoreError> {
+    if let Some(upload) = rendition.upload() {
+        store.abort(&upload).await?;
+    }
+    // Before its length was noted nothing was sent: what is there is somebody else's.
+    if rendition.bytes.is_some() {
+        store.delete(&rendition.key).await?;
+    }
+    Ok(())
 }
 
 /// Removes rehearsals that are over for `retention`, until `shutdown`. Several archivers may do so at

@@ -19,6 +19,7 @@ use aircheck_core::{
     code::Code,
     id::{Seat, ShowId},
     recording::Status as RecordingStatus,
+    rendition::Status as RenditionStatus,
     spool::{GapPolicy, Stage},
     wire::TITLE_MAX,
 };
@@ -111,13 +112,9 @@ impl Service {
             (key, folder.manifest_disposition(), MANIFEST_TYPE)
         } else {
             let wanted = name.or_else(|| row.object_key.as_deref().map(keys::name));
-            let mut objects = row.objects.0.iter().enumerate();
-            let (index, object) = objects
-                .find(|(_, object)| Some(keys::name(&object.key)) == wanted)
-                .ok_or_else(nothing)?;
-            let label = Label::of(index, object.take);
-            let disposition = folder.disposition(label, keys::extension(&object.key));
-            (&*object.key, disposition, &*object.content_type)
+            let (key, label, content_type) = named(&row, wanted).ok_or_else(nothing)?;
+            let disposition = folder.disposition(label, keys::extension(key));
+            (key, disposition, content_type)
         };
         Ok(self
             .store
@@ -328,6 +325,20 @@ impl ArchiverService for Service {
         let show = Some(Self::put_show(self, show).await?);
         Ok(Response::new(pb::PutShowResponse { show }))
     }
+}
+
+/// Key, label and Content-Type of the media object or rendition of this name.
+fn named<'a>(row: &'a RecordingRow, name: Option<&str>) -> Option<(&'a str, Label, &'a str)> {
+    let is_it = |key: &str| Some(keys::name(key)) == name;
+    let mut objects = row.objects.0.iter().enumerate();
+    if let Some((index, object)) = objects.find(|(_, object)| is_it(&object.key)) {
+        let label = Label::of(index, object.take);
+        return Some((&object.key, label, &object.content_type));
+    }
+    let mut renditions = row.renditions.iter().flat_map(|all| &all.0);
+    let made = renditions.find(|made| made.status == RenditionStatus::Done && is_it(&made.key))?;
+    let label = row.objects.label(&made.source)?;
+    Some((&made.key, label, made.format.content_type()))
 }
 
 fn is_final(row: &RecordingRow) -> bool {

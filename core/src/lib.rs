@@ -9,6 +9,7 @@ pub mod code;
 pub mod id;
 pub mod media;
 pub mod recording;
+pub mod rendition;
 pub mod session;
 pub mod sheet;
 pub mod spool;

@@ -2,7 +2,7 @@
 //!
 //! Owns the field names of the contract's recording. Must never hold what only a service knows.
 
-use crate::sheet::Sheet;
+use crate::{rendition::Rendition, sheet::Sheet};
 use serde::{Deserialize, Serialize};
 
 /// Where a recording stands. Statuses never go back.
@@ -157,4 +157,8 @@ pub struct Recording {
     /// Keys of every media object of the recording, where there is more than the archive.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<String>,
+    /// What is made of its media objects for other players, once it is final. None of this is ever a
+    /// condition of `archived`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub renditions: Vec<Rendition>,
 }

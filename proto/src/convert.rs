@@ -3,7 +3,7 @@
 //! Owns field-by-field translation; must never drop or invent a value.
 
 use crate::{archiver, ingest};
-use aircheck_core::{id::rfc3339, recording, sheet, wire};
+use aircheck_core::{id::rfc3339, recording, rendition, sheet, wire};
 
 impl From<recording::Status> for archiver::RecordingStatus {
     fn from(status: recording::Status) -> Self {
@@ -60,6 +60,34 @@ impl From<archiver::Recording> for recording::Recording {
             // A sheet that is not understood is none: it must not hide the recording.
             sheet: from.sheet.and_then(|json| serde_json::from_str(&json).ok()),
             objects: from.objects,
+            // As with sheets: one that a later version knows is left out.
+            renditions: from.renditions.into_iter().filter_map(known).collect(),
+        }
+    }
+}
+
+fn known(from: archiver::Rendition) -> Option<rendition::Rendition> {
+    Some(rendition::Rendition {
+        format: rendition::Format::parse(&from.format)?,
+        bitrate: from.bitrate,
+        status: rendition::Status::parse(&from.status)?,
+        key: from.key,
+        bytes: from.bytes,
+        crc64nvme: from.crc64nvme,
+        error: from.error,
+    })
+}
+
+impl From<rendition::Rendition> for archiver::Rendition {
+    fn from(from: rendition::Rendition) -> Self {
+        Self {
+            format: from.format.as_str().to_owned(),
+            bitrate: from.bitrate,
+            status: from.status.as_str().to_owned(),
+            key: from.key,
+            bytes: from.bytes,
+            crc64nvme: from.crc64nvme,
+            error: from.error,
         }
     }
 }

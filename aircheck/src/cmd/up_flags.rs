@@ -4,6 +4,7 @@
 
 use crate::s3::{DEV_ACCESS_KEY_ID, DEV_SECRET_ACCESS_KEY};
 use aircheck_archiver::Secret;
+use aircheck_core::rendition::Wish;
 use aircheck_runtime::args;
 use clap::Args;
 use std::{
@@ -154,6 +155,17 @@ pub(crate) struct StoreFlags {
     /// Youngest such upload that is dropped, once it is proved that nobody owns it
     #[arg(long, env = "AIRCHECK_SWEEP_AGE", value_parser = args::duration, default_value = "24h")]
     sweep_age: Duration,
+    /// Also make this of each archive: `mp3`, `opus` or `aac`, with bits a second
+    #[arg(
+        long,
+        env = "AIRCHECK_RENDITION",
+        value_name = "FORMAT:BITRATE",
+        value_delimiter = ','
+    )]
+    rendition: Vec<Wish>,
+    /// Wait before a rendition that failed is tried again; doubled each time
+    #[arg(long, env = "AIRCHECK_RENDITION_RETRY", value_parser = args::duration, default_value = "30s")]
+    rendition_retry: Duration,
 }
 
 impl StoreFlags {
@@ -265,6 +277,8 @@ impl Up {
             presign_ttl: store.presign_ttl,
             claim_lease: store.claim_lease,
             rehearsal_retention: store.rehearsal_retention,
+            rendition: store.rendition.clone(),
+            rendition_retry: store.rendition_retry,
             ffmpeg: self.options.ffmpeg.clone(),
             sweep_every: store.sweep_every,
             sweep_age: store.sweep_age,

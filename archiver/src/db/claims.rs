@@ -4,7 +4,7 @@
 //! names its own: a job that was overtaken changes nothing any more.
 
 use super::{
-    Db, DbError, Objects, RecordingRow, StoredObject, Work, deadline,
+    Db, DbError, Objects, RecordingRow, Renditions, StoredObject, Work, deadline,
     entity::recording::{Column, Entity},
     signed,
 };
@@ -44,6 +44,8 @@ pub(crate) enum Aim {
     Finalize,
     /// Making it again: it is final, but objects are gone. Its status stays.
     Repair,
+    /// Making renditions of it, where some are due: it is final, and nothing of that changes.
+    Render,
 }
 
 /// How a job ends.
@@ -59,6 +61,8 @@ pub(crate) struct Finish {
     pub(crate) work: Option<Work>,
     /// Of a rehearsal.
     pub(crate) sheet: Option<serde_json::Value>,
+    /// What is to be made of the objects; noted when the row becomes final, and only then.
+    pub(crate) renditions: Option<Renditions>,
 }
 
 impl Db {
@@ -74,6 +78,9 @@ impl Db {
             Aim::Live => Column::Status.eq(Status::Recording.as_str()),
             Aim::Finalize => Column::Status.eq(Status::Finalizing.as_str()),
             Aim::Repair => Column::DeletedAt.is_null(),
+            Aim::Render => Column::RenditionAt
+                .is_not_null()
+                .and(Column::DeletedAt.is_null()),
         };
         let update = Entity::update_many()
             .col_expr(Column::ClaimOwner, Expr::value(owner))
@@ -103,6 +110,7 @@ impl Db {
             (Aim::Live, status) => status != Some(Status::Recording),
             (Aim::Finalize, status) => status.is_some_and(Status::is_final),
             (Aim::Repair, _) => false,
+            (Aim::Render, _) => row.rendition_at.is_none(),
         };
         Ok(if is_over || row.deleted_at.is_some() {
             Claimed::Final(Box::new(row))
@@ -221,10 +229,16 @@ impl Db {
                 .col_expr(Column::ClaimUntil, Expr::value(0_i64))
                 .col_expr(Column::UpdatedAt, Expr::value(now))
         };
+        let rendition_at = match &finish.renditions {
+            Some(_) => self.now(),
+            None => Expr::value(None::<i64>),
+        };
         let closing = made(held(claim))
             .col_expr(Column::Status, Expr::value(finish.status.as_str()))
             .col_expr(Column::Error, Expr::value(finish.error.clone()))
             .col_expr(Column::ArchivedAt, Expr::value(now))
+            .col_expr(Column::Renditions, Expr::value(finish.renditions.clone()))
+            .col_expr(Column::RenditionAt, rendition_at)
             .filter(Column::Status.eq(Status::Finalizing.as_str()));
         let rows = deadline(closing.exec_with_returning(&self.connection)).await?;
         if let Some(row) = rows.into_iter().next() {
@@ -237,12 +251,16 @@ impl Db {
             .next())
     }
 
-    fn until(&self, lease: Duration) -> SimpleExpr {
+    pub(super) fn until(&self, lease: Duration) -> SimpleExpr {
         self.now()
             .add(u64::try_from(lease.as_millis()).map_or(i64::MAX, signed))
     }
 
-    async fn guarded(&self, claim: &Claim, update: UpdateMany<Entity>) -> Result<bool, DbError> {
+    pub(super) async fn guarded(
+        &self,
+        claim: &Claim,
+        update: UpdateMany<Entity>,
+    ) -> Result<bool, DbError> {
         let done = deadline(update.exec(&self.connection)).await?;
         if done.rows_affected == 0 {
             tracing::info!(
@@ -256,7 +274,7 @@ impl Db {
 }
 
 /// The row, for as long as the claim holds.
-fn held(claim: &Claim) -> UpdateMany<Entity> {
+pub(super) fn held(claim: &Claim) -> UpdateMany<Entity> {
     Entity::update_many()
         .filter(Column::Id.eq(claim.id.as_str()))
         .filter(Column::ClaimEpoch.eq(claim.epoch))
@@ -338,6 +356,7 @@ mod tests {
             duration_ms: None,
             work: None,
             sheet: None,
+            renditions: None,
         }
     }
 

@@ -7,15 +7,18 @@ mod claims;
 mod entity;
 mod migration;
 mod recordings;
+mod renditions;
 mod shows;
 
 pub(crate) use claims::{Aim, Claim, Claimed, Finish};
 pub(crate) use entity::{
     recording::{Gaps, Markers, Model as RecordingRow, Objects, StoredObject},
+    rendition::{Renditions, StoredRendition},
     show::Model as ShowRow,
     work::{Facts, FileWork, SentPart, Work},
 };
 pub(crate) use recordings::{Lost, Page};
+pub(crate) use renditions::REMOVAL;
 
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DbBackend, DbErr,

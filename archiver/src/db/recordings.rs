@@ -4,7 +4,7 @@
 //! every statement names those it may change.
 
 use super::{
-    Db, DbError, Gaps, Markers, Objects, RecordingRow, StoredObject, Work, deadline,
+    Db, DbError, Gaps, Markers, Objects, RecordingRow, Renditions, StoredObject, Work, deadline,
     entity::recording::{ActiveModel, Column, Entity},
     signed,
 };
@@ -171,6 +171,8 @@ impl Db {
             .col_expr(Column::Manifest, Expr::value(serde_json::Value::Null))
             .col_expr(Column::Work, Expr::value(None::<Work>))
             .col_expr(Column::Sheet, Expr::value(None::<serde_json::Value>))
+            .col_expr(Column::Renditions, Expr::value(None::<Renditions>))
+            .col_expr(Column::RenditionAt, Expr::value(None::<i64>))
             .filter(Column::Id.eq(id))
             .filter(Column::Status.is_in([Status::Archived.as_str(), Status::Failed.as_str()]));
         deadline(update.exec(&self.connection)).await?;
@@ -302,5 +304,7 @@ fn fresh(manifest: &Manifest, version: String) -> ActiveModel {
         rehearsal: Set(manifest.rehearsal),
         sheet: Set(None),
         deleted_at: Set(None),
+        renditions: Set(None),
+        rendition_at: Set(None),
     }
 }

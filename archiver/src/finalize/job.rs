@@ -19,12 +19,12 @@ use super::{
     verdict::Proof,
 };
 use crate::{
-    db::{Aim, Claim, Claimed, Db, Finish, RecordingRow, StoredObject, Work},
+    db::{Aim, Claim, Claimed, Db, Finish, RecordingRow, Renditions, StoredObject, Work},
     keys::Folder,
     metrics,
     store::{Crc64, Extent, ObjectStore},
 };
-use aircheck_core::{recording::Status, spool::Manifest};
+use aircheck_core::{recording::Status, rendition::Wish, spool::Manifest};
 use aircheck_proto::Fault;
 use aircheck_runtime::failpoint::Failpoint;
 use aircheck_runtime::shutdown::Shutdown;
@@ -55,8 +55,12 @@ pub(crate) struct Context {
     pub(crate) lease: Duration,
     /// This process, as claims name it.
     pub(crate) owner: String,
-    /// The ffmpeg that listens to rehearsals.
+    /// The ffmpeg that listens to rehearsals and makes renditions.
     pub(crate) ffmpeg: PathBuf,
+    /// What to make of each archive.
+    pub(crate) renditions: Vec<Wish>,
+    /// How long a rendition that failed waits for its second attempt.
+    pub(crate) rendition_retry: Duration,
     pub(crate) shutdown: Shutdown,
     /// One permit a job at work: each may hold two parts in memory.
     pub(crate) slots: Semaphore,
@@ -233,6 +237,8 @@ impl Job {
         if session.rehearsal {
             let sheet = rehearsal::sheet(&self.context, session, &finish).await;
             finish.sheet = serde_json::to_value(sheet).ok();
+        } else {
+            finish.renditions = Renditions::due(&self.context.renditions, &finish.objects);
         }
         let bytes = session.bytes();
         self.listeners.tell(Progress {
@@ -380,11 +386,12 @@ fn outcome(manifest: &Manifest, made: Objects, manifest_key: String) -> Finish {
         duration_ms,
         work,
         sheet: None,
+        renditions: None,
     }
 }
 
 /// Renews a claim until it is lost or the task is aborted.
-async fn renew(context: Arc<Context>, claim: Claim, stop: Stop) {
+pub(crate) async fn renew(context: Arc<Context>, claim: Claim, stop: Stop) {
     loop {
         sleep(context.lease / 3).await;
         match context.db.renew(&claim, context.lease).await {

@@ -10,7 +10,10 @@ use super::{
     source::{Ingest, Source},
     sweep::{Schedule, Sweeper},
 };
-use crate::db::{RecordingRow, StoredObject};
+use crate::{
+    db::{RecordingRow, StoredObject},
+    rendition,
+};
 use aircheck_core::{code::Code, id::SessionId, spool::Manifest};
 use aircheck_proto::Fault;
 use std::{
@@ -191,6 +194,18 @@ impl Jobs {
             .instrument(span),
         );
         Ok(states)
+    }
+
+    /// Makes renditions from now on, one at a time, until shutdown.
+    pub(crate) fn render(&self) {
+        let work = rendition::work(Arc::clone(&self.context));
+        let cut_off = self.cut_off.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = cut_off.cancelled() => {}
+            }
+        });
     }
 
     /// Waits until every job has ended; the shutdown that makes them end was triggered before.

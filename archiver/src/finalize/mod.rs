@@ -42,12 +42,16 @@ mod sweep;
 mod upload;
 mod verdict;
 
-pub(crate) use halt::{Stop, chain};
-pub(crate) use job::Context;
+pub(crate) use halt::{Halt, Stop, chain};
+pub(crate) use job::{Context, extent, renew};
 pub(crate) use jobs::{JobState, Jobs, Progress};
 pub(crate) use manifest::MANIFEST_TYPE;
+pub(crate) use prove::prove;
 pub use rebuild::Found;
 pub(crate) use rebuild::{RebuildError, Rebuilder};
 pub(crate) use repair::is_raw;
 pub(crate) use source::Ingest;
+pub(crate) use stitched::part_bytes;
 pub(crate) use sweep::Schedule;
+pub(crate) use upload::{Made, Parts, Upload};
+pub(crate) use verdict::Proof;

@@ -32,7 +32,7 @@ const PARTS_MAX: u64 = 10_000;
 const MIB: u64 = 1 << 20;
 
 /// Size of every part but the last: as configured, more where `total` bytes would need too many.
-pub(super) fn part_bytes(configured: u64, total: u64) -> u64 {
+pub(crate) fn part_bytes(configured: u64, total: u64) -> u64 {
     let needed = total.div_ceil(PARTS_MAX).next_multiple_of(MIB);
     configured.max(needed)
 }

@@ -14,7 +14,7 @@ use crate::{
     keys, metrics,
     store::{ObjectStore, OpenUpload, StoreError, UploadRef},
 };
-use aircheck_core::recording::Status;
+use aircheck_core::{recording::Status, rendition::Status as RenditionStatus};
 use aircheck_runtime::clock::unix_ms;
 use std::{sync::Arc, time::Duration};
 use thiserror::Error;
@@ -175,10 +175,18 @@ impl Sweeper {
 
 /// Whether nobody needs the upload, as far as this row is concerned.
 fn is_dead(row: &RecordingRow, upload: &UploadRef) -> bool {
-    if row.deleted_at.is_some() || Status::parse(&row.status).is_some_and(Status::is_final) {
+    if row.deleted_at.is_some() {
         return true;
     }
     let id = Some(&upload.id);
+    let renditions = row.renditions.iter().flat_map(|renditions| &renditions.0);
+    let mut due = renditions.filter(|rendition| rendition.status == RenditionStatus::Due);
+    if due.any(|rendition| rendition.upload_id.as_ref() == id) {
+        return false;
+    }
+    if Status::parse(&row.status).is_some_and(Status::is_final) {
+        return true;
+    }
     let files = row.work.iter().flat_map(|work| &work.files);
     let named_by_work = files.map(|file| &file.upload_id);
     let named_by_plan = row.objects.0.iter().map(|object| &object.upload_id);

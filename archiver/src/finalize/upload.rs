@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 /// What came of sending an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Made {
+pub(crate) enum Made {
     /// It is there: token, length and checksum.
     Proved(Extent),
     /// It is not, and all bytes have to be sent again.
@@ -29,23 +29,23 @@ pub(super) enum Made {
 
 /// All parts of an object, taken by the store.
 #[derive(Debug)]
-pub(super) struct Parts {
-    pub(super) tags: Vec<PartTag>,
-    pub(super) whole: Extent,
+pub(crate) struct Parts {
+    pub(crate) tags: Vec<PartTag>,
+    pub(crate) whole: Extent,
 }
 
 /// One object to be made.
-pub(super) struct Upload<'a> {
-    pub(super) store: &'a dyn ObjectStore,
-    pub(super) stop: &'a Stop,
-    pub(super) key: &'a str,
-    pub(super) meta: &'a ObjectMeta,
+pub(crate) struct Upload<'a> {
+    pub(crate) store: &'a dyn ObjectStore,
+    pub(crate) stop: &'a Stop,
+    pub(crate) key: &'a str,
+    pub(crate) meta: &'a ObjectMeta,
 }
 
 impl Upload<'_> {
     /// Whether the key is free, or holds what may turn out to be ours. Looked at before sending,
     /// because a store may ignore preconditions.
-    pub(super) async fn is_free(&self, bytes: u64) -> Result<bool, Halt> {
+    pub(crate) async fn is_free(&self, bytes: u64) -> Result<bool, Halt> {
         let head = self
             .stop
             .persist("look at the key", || self.store.head(self.key))
@@ -57,7 +57,7 @@ impl Upload<'_> {
     }
 
     /// Whether the key is free, or holds an object that bears our token.
-    pub(super) async fn is_ours_or_free(&self) -> Result<bool, Halt> {
+    pub(crate) async fn is_ours_or_free(&self) -> Result<bool, Halt> {
         let head = self
             .stop
             .persist("look at the key", || self.store.head(self.key))
@@ -67,7 +67,7 @@ impl Upload<'_> {
 
     /// Makes a small object, unless it is there. Looks before it writes, because a store may ignore
     /// preconditions.
-    pub(super) async fn small(
+    pub(crate) async fn small(
         &self,
         body: Bytes,
         precondition: &Precondition,
@@ -130,14 +130,14 @@ impl Upload<'_> {
     }
 
     /// Begins a multipart upload.
-    pub(super) async fn begin(&self) -> Result<UploadRef, Halt> {
+    pub(crate) async fn begin(&self) -> Result<UploadRef, Halt> {
         let create = || self.store.create_upload(self.key, self.meta);
         self.stop.persist("begin the upload", create).await
     }
 
     /// Sends all parts, the first of which has been read already; `None`: the upload is gone, or
     /// the store does not want it.
-    pub(super) async fn parts(
+    pub(crate) async fn parts(
         &self,
         upload: &UploadRef,
         reader: &mut TakeReader,
@@ -169,7 +169,7 @@ impl Upload<'_> {
     }
 
     /// Sends one part until it is taken; `None`: it never will be.
-    pub(super) async fn part(
+    pub(crate) async fn part(
         &self,
         upload: &UploadRef,
         number: i32,
@@ -200,7 +200,7 @@ impl Upload<'_> {
     }
 
     /// Makes the object of its parts.
-    pub(super) async fn complete(
+    pub(crate) async fn complete(
         &self,
         upload: &UploadRef,
         parts: &Parts,
@@ -254,7 +254,7 @@ impl Upload<'_> {
     }
 
     /// Drops an upload of ours that is of no use any more.
-    pub(super) async fn abort(&self, upload: &UploadRef) {
+    pub(crate) async fn abort(&self, upload: &UploadRef) {
         if let Err(error) = self.store.abort(upload).await {
             tracing::info!(
                 error = halt::chain(&error),

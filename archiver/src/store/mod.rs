@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::{fmt, time::Duration};
 use thiserror::Error;
+use tokio::io::AsyncWrite;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -170,6 +171,16 @@ pub(crate) enum StoreError {
     },
 }
 
+impl StoreError {
+    /// What was read could not be kept.
+    pub(crate) fn reading(source: impl Into<Source>) -> Self {
+        Self::Unknown {
+            call: Call::Get,
+            source: source.into(),
+        }
+    }
+}
+
 /// An object store, as S3 speaks. Every call has a deadline of its own.
 #[async_trait]
 pub(crate) trait ObjectStore: fmt::Debug + Send + Sync {
@@ -209,8 +220,17 @@ pub(crate) trait ObjectStore: fmt::Debug + Send + Sync {
     /// Drops an upload and its parts. An upload that is not there is no error.
     async fn abort(&self, upload: &UploadRef) -> Result<(), StoreError>;
 
+    /// Reads an object to its end into `sink` and says what it holds; `None`: there is no such object.
+    async fn fetch(
+        &self,
+        key: &str,
+        sink: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<Option<Extent>, StoreError>;
+
     /// Reads an object to its end and says what it holds; `None`: there is no such object.
-    async fn read_back(&self, key: &str) -> Result<Option<Extent>, StoreError>;
+    async fn read_back(&self, key: &str) -> Result<Option<Extent>, StoreError> {
+        self.fetch(key, &mut tokio::io::sink()).await
+    }
 
     /// Reads a small object; `None`: there is no such object, or it has more than `max_bytes`.
     async fn read(&self, key: &str, max_bytes: u64) -> Result<Option<Bytes>, StoreError>;

@@ -17,7 +17,7 @@ use aws_sdk_s3::{
     },
     error::{ProvideErrorMetadata, SdkError},
     presigning::PresigningConfig,
-    primitives::{ByteStream, ByteStreamError, DateTime},
+    primitives::{ByteStream, DateTime},
     types::{
         ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart,
     },
@@ -29,6 +29,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -355,20 +356,25 @@ impl ObjectStore for S3Store {
         }
     }
 
-    async fn read_back(&self, key: &str) -> Result<Option<Extent>, StoreError> {
-        let Some((bytes, body)) = self.open(key).await? else {
+    async fn fetch(
+        &self,
+        key: &str,
+        sink: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<Option<Extent>, StoreError> {
+        let Some((bytes, mut body)) = self.open(key).await? else {
             return Ok(None);
         };
         let read = async move {
-            let (mut body, mut read) = (body, Extent::NOTHING);
-            while let Some(piece) = body.try_next().await? {
+            let mut read = Extent::NOTHING;
+            while let Some(piece) = body.try_next().await.map_err(StoreError::reading)? {
+                sink.write_all(&piece).await.map_err(StoreError::reading)?;
                 read = read.then(Crc64::of(&piece), piece.len() as u64);
             }
+            sink.flush().await.map_err(StoreError::reading)?;
             Ok(read)
         };
         let read = within(self.patience.carrying(bytes), Call::Get, read).await?;
         read.map(Some)
-            .map_err(|error: ByteStreamError| lost(Call::Get, error))
     }
 
     async fn read(&self, key: &str, max_bytes: u64) -> Result<Option<Bytes>, StoreError> {

@@ -174,5 +174,6 @@ fn running(session: SessionStatus) -> Recording {
         rehearsal: session.rehearsal,
         sheet: None,
         objects: Vec::new(),
+        renditions: Vec::new(),
     }
 }

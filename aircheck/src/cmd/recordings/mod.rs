@@ -290,6 +290,7 @@ pub(super) mod tests {
             rehearsal: false,
             sheet: None,
             objects: Vec::new(),
+            renditions: Vec::new(),
         }
     }
 

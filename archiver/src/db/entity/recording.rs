@@ -1,6 +1,7 @@
 //! Table `recording`: one row a session, from going live on for ever.
 
-use super::work::Work;
+use super::{rendition::Renditions, work::Work};
+use crate::keys::Label;
 use aircheck_core::recording::{Gap, Marker};
 use sea_orm::{FromJsonQueryResult, entity::prelude::*};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,12 @@ impl Objects {
             Some(_) => of(true).map(|object| object.bytes).sum(),
             None => of(false).map(|object| object.bytes).sum(),
         }
+    }
+
+    /// What the object of this key is called among the others.
+    pub(crate) fn label(&self, key: &str) -> Option<Label> {
+        let index = self.0.iter().position(|object| object.key == key)?;
+        Some(Label::of(index, self.0.get(index)?.take))
     }
 }
 
@@ -101,6 +108,11 @@ pub(crate) struct Model {
     pub sheet: Option<Json>,
     /// Set: the archive is gone on purpose. The row stays so that nothing brings it back.
     pub deleted_at: Option<i64>,
+    /// What is made of its objects, once it is final.
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub renditions: Option<Renditions>,
+    /// When something of that is to be done, by the database's clock; absent: nothing is.
+    pub rendition_at: Option<i64>,
 }
 
 /// Relations of a recording.

@@ -6,6 +6,7 @@
 mod m0001_show_and_recording;
 mod m0002_work;
 mod m0003_rehearsal;
+mod m0004_rendition;
 
 use super::DbError;
 use sea_orm::{
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_show_and_recording::Migration),
             Box::new(m0002_work::Migration),
             Box::new(m0003_rehearsal::Migration),
+            Box::new(m0004_rendition::Migration),
         ]
     }
 }
