@@ -110,6 +110,9 @@ const FREQUENT: &[Failpoint] = &[
     Failpoint::AckSent,
 ];
 
+/// Between chunks of a show that has to pass a place several times.
+const LATER_PACE: Duration = Duration::from_millis(25);
+
 /// One death.
 #[derive(Clone, Copy, Debug)]
 struct Death {
@@ -196,6 +199,9 @@ async fn die_in(cluster: &mut Cluster, death: Death, name: &str, captures: &Capt
         Short | Large => {
             if death.script == Large {
                 show.pace = Duration::ZERO;
+            } else if death.nth > 1 {
+                // Acks keep a distance of 250 ms, and a show may be over before the third of them.
+                show.pace = LATER_PACE;
             }
             let process = armed(cluster, death).await;
             process.ready().await;
