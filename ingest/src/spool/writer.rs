@@ -268,9 +268,10 @@ impl Writer {
                 tracing::error!(%error, appends = batch.len(), "spool can't write; recordings fail");
                 self.close();
                 let reason = format!("spool write failed: {error}");
-                fail(batch, &reason);
+                // First: whoever hears of the failure must not begin a session.
                 self.low.store(true, Ordering::Relaxed);
                 metrics::gauge!("aircheck_spool_low").set(1.0);
+                fail(batch, &reason);
                 self.health = Health::Failing {
                     reason,
                     held: Vec::new(),
