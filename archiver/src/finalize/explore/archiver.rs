@@ -25,7 +25,7 @@ pub(super) enum At {
     Sending(Vec<(u8, Form)>),
     Planning,
     Completing,
-    /// The reply to Complete, and whether the upload has made the object for all we know.
+    /// What is there decides what the reply to Complete meant.
     Proving(Reply),
     /// The upload is of no use any more.
     Aborting {
@@ -189,11 +189,7 @@ impl Archiver {
         match world.call(Call::Part(upload, number, form), fate) {
             Some(Answer::Reply(Reply::Done)) => {
                 self.work.parts.insert(number, form);
-                if left.is_empty() {
-                    At::Noting(Box::new(At::Planning))
-                } else {
-                    At::Sending(left)
-                }
+                At::Sending(left)
             }
             Some(_) => self.start_over(upload),
             None => {
@@ -205,13 +201,17 @@ impl Archiver {
 
     /// The upload is gone, or of no use: it is dropped, and all is sent anew.
     fn start_over(&mut self, upload: usize) -> At {
-        self.work.upload = None;
-        self.work.parts = Parts::new();
-        let then = At::Noting(Box::new(At::Looking));
+        let then = self.forget_upload();
         At::Aborting {
             upload,
             then: Box::new(then),
         }
+    }
+
+    fn forget_upload(&mut self) -> At {
+        self.work.upload = None;
+        self.work.parts = Parts::new();
+        At::Noting(Box::new(At::Looking))
     }
 
     fn complete(&mut self, world: &mut World, fate: Fate) -> At {
@@ -240,9 +240,7 @@ impl Archiver {
             Next::Again => At::Completing,
             Next::StartOver(precondition) => {
                 self.precondition = precondition;
-                self.work.upload = None;
-                self.work.parts = Parts::new();
-                dropped(At::Noting(Box::new(At::Looking)))
+                dropped(self.forget_upload())
             }
             Next::Conflict => dropped(self.step_aside()),
         }

@@ -18,6 +18,8 @@ const SCHEDULES: u64 = 100_000;
 const STEPS: usize = 60;
 /// More steps than any job needs without faults, replays included.
 const HEALING_STEPS: usize = 400;
+/// Steps that one archiver makes before it is the other's turn.
+const TURN_STEPS: usize = 40;
 
 /// One schedule.
 struct Schedule {
@@ -110,8 +112,8 @@ impl Schedule {
             if self.archivers.iter().any(|archiver| archiver.is_done()) {
                 break;
             }
-            let who = step / 40 % 2;
-            if step % 40 == 0 {
+            let who = step / TURN_STEPS % 2;
+            if step % TURN_STEPS == 0 {
                 // Whoever holds the claim may be the one that is not asked: leases run out.
                 self.world.row.leased = false;
             }
