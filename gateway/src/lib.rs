@@ -10,6 +10,7 @@ mod config;
 mod error;
 mod meters;
 mod patience;
+mod query;
 mod refusal;
 mod server;
 mod studio;

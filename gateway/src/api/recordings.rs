@@ -3,7 +3,7 @@
 //! Owns the JSON of a page; must never open the store or the database, which are the archiver's.
 
 use super::request::{Caller, Parameters, RecordingPath, ShowPath};
-use crate::{app::App, auth::Grant, refusal::Refusal};
+use crate::{app::App, auth::Grant, query::flag, refusal::Refusal};
 use aircheck_core::{
     code::Code,
     recording::{Recording, Status},
@@ -71,14 +71,7 @@ impl PageQuery {
                     Fault::new(Code::BadMessage, message)
                 })?,
         };
-        let rehearsals = match self.rehearsals.as_str() {
-            "" | "false" | "0" => false,
-            "true" | "1" => true,
-            _ => {
-                let message = "rehearsals must be true or false";
-                return Err(Fault::new(Code::BadMessage, message));
-            }
-        };
+        let rehearsals = flag("rehearsals", Some(&self.rehearsals))?;
         let after = Some(self.after).filter(|cursor| !cursor.is_empty());
         Ok(ListRecordingsRequest {
             show_id,

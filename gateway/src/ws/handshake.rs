@@ -3,7 +3,7 @@
 //! Owns which requests may become one and in which dialect; must never talk to another service.
 
 use super::resumable::SUBPROTOCOL;
-use crate::{config::Config, refusal::Refusal};
+use crate::{config::Config, query::flag, refusal::Refusal};
 use aircheck_core::{code::Code, id::ShowId};
 use aircheck_proto::Fault;
 use axum::{
@@ -59,17 +59,6 @@ pub(crate) fn wish(uri: &Uri) -> Result<Wish, Fault> {
         force: flag("force", parameters.force.as_deref())?,
         rehearsal: flag("test", parameters.test.as_deref())?,
     })
-}
-
-fn flag(name: &str, text: Option<&str>) -> Result<bool, Fault> {
-    match text {
-        Some("true" | "1") => Ok(true),
-        None | Some("" | "false" | "0") => Ok(false),
-        Some(_) => {
-            let message = format!("{name} must be true or false");
-            Err(Fault::new(Code::BadMessage, message))
-        }
-    }
 }
 
 /// The dialect that a client offers.
