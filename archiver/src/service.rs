@@ -21,7 +21,7 @@ use aircheck_core::{
     recording::Status as RecordingStatus,
     rendition::Status as RenditionStatus,
     spool::{GapPolicy, Stage},
-    wire::TITLE_MAX,
+    wire::{GRACE_MAX_S, TITLE_MAX},
 };
 use aircheck_proto::{
     Fault,
@@ -38,7 +38,6 @@ use tonic::{Request, Response, Status};
 
 const PAGE_DEFAULT: u32 = 50;
 const PAGE_MAX: u32 = 200;
-const GRACE_MAX_S: u64 = 1800;
 /// An ingest sends spool messages of at most 1 MiB; what is far beyond is no ingest.
 const MESSAGE_MAX: usize = 16 << 20;
 

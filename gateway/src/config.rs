@@ -2,7 +2,8 @@
 //!
 //! Owns names and defaults; must never read the environment by itself.
 
-use crate::error::{Error, GRACE_MAX_S, MAX_MESSAGE_LIMIT};
+use crate::error::{Error, MAX_MESSAGE_LIMIT};
+use aircheck_core::wire::GRACE_MAX_S;
 use aircheck_runtime::args;
 use clap::Args;
 use std::{path::PathBuf, time::Duration};

@@ -3,16 +3,13 @@
 //! Owns faults of the whole service; must never describe one client's fault, which is a `Fault`.
 
 use crate::auth::KeyError;
-use aircheck_core::wire::MAX_FRAME;
+use aircheck_core::wire::{GRACE_MAX_S, MAX_FRAME};
 use aircheck_runtime::grpc::ChannelError;
 use std::time::Duration;
 use thiserror::Error;
 
 /// Largest `--max-message`, in bytes: an ingest takes no larger chunk.
 pub(crate) const MAX_MESSAGE_LIMIT: u64 = MAX_FRAME as u64;
-
-/// Longest grace of any show, in seconds, as the contract has it.
-pub(crate) const GRACE_MAX_S: u64 = 1800;
 
 /// Why [`crate::serve`] gave up.
 #[derive(Debug, Error)]

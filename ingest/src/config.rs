@@ -3,7 +3,7 @@
 //! Owns their names, defaults and limits.
 
 use crate::sink::{LiveSink, LiveSinkParser, Watch};
-use aircheck_core::session::Limits;
+use aircheck_core::{session::Limits, wire::GRACE_MAX_S};
 use aircheck_runtime::args;
 use clap::Args;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -96,7 +96,7 @@ const LIVE_SINK: &str = "Servers that every show is carried on to, separated by 
     be seen by every user of the machine";
 
 /// Longest grace, as the contract has it.
-pub const GRACE_MAX: Duration = Duration::from_secs(1800);
+pub const GRACE_MAX: Duration = Duration::from_secs(GRACE_MAX_S);
 
 fn grace(text: &str) -> Result<Duration, String> {
     let grace = args::duration(text).map_err(|error| error.to_string())?;

@@ -14,6 +14,8 @@ pub const MIME_MAX: usize = 128;
 pub const LABEL_MAX: usize = 256;
 /// Longest title of a show, in characters.
 pub const TITLE_MAX: usize = 200;
+/// Longest grace of a show, in seconds.
+pub const GRACE_MAX_S: u64 = 1800;
 /// Largest chunk, in bytes.
 pub const MAX_FRAME: usize = 1 << 20;
 /// Largest text message, in bytes.

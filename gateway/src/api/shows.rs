@@ -3,11 +3,11 @@
 //! Owns the JSON of a show; must never touch a running session but through its ingest.
 
 use super::request::{Caller, JsonBody, ShowPath};
-use crate::{app::App, error::GRACE_MAX_S, refusal::Refusal};
+use crate::{app::App, refusal::Refusal};
 use aircheck_core::{
     code::Code,
     recording::Marker,
-    wire::{TITLE_MAX, check_marker},
+    wire::{GRACE_MAX_S, TITLE_MAX, check_marker},
 };
 use aircheck_proto::{archiver, ingest};
 use axum::{Extension, Json, extract::State};

@@ -4,8 +4,7 @@
 //! Must never hold up a show for longer than [`DEADLINE`].
 
 use super::archive::Archive;
-use crate::error::GRACE_MAX_S;
-use aircheck_core::{code::Code, id::ShowId};
+use aircheck_core::{code::Code, id::ShowId, wire::GRACE_MAX_S};
 use aircheck_proto::{archiver, ingest::GapPolicy};
 use std::{
     collections::HashMap,
