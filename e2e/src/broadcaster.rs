@@ -309,6 +309,15 @@ impl Broadcaster {
         self.socket_mut().text(message.to_string()).await;
     }
 
+    /// Says stop and waits until the session is sealed.
+    ///
+    /// # Panics
+    /// If the connection ends first.
+    pub async fn seal(&mut self) {
+        self.say(json!({"type": "stop"})).await;
+        self.next_of("finalizing").await.expect("stop is heard");
+    }
+
     /// Stops and waits for the recording.
     ///
     /// # Errors

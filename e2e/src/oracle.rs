@@ -10,7 +10,7 @@ use crate::{
     cluster::Cluster,
     http,
     probe::packets,
-    wait::{HEALED, eventually},
+    wait::{HEALED, SOON, eventually},
 };
 use serde_json::{Value, json};
 
@@ -39,6 +39,19 @@ pub async fn recording_becomes(cluster: &Cluster, show: &str, status: &str) -> V
             }
         },
     )
+    .await
+}
+
+/// Waits until a show is in that state, and answers its status.
+pub async fn state_becomes(cluster: &Cluster, show: &str, state: &str) -> Value {
+    eventually(SOON, &format!("{show} is {state}"), || async {
+        let status = cluster.status(show).await;
+        if status["state"] == state {
+            Ok(status)
+        } else {
+            Err(status)
+        }
+    })
     .await
 }
 

@@ -3,25 +3,12 @@
 use aircheck_e2e::{
     capture::Capture,
     cluster::Cluster,
-    oracle::{archived_exactly, is_archive_of, recording_becomes},
+    oracle::{archived_exactly, is_archive_of, recording_becomes, state_becomes},
     services::UP,
-    wait::{SOON, eventually},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 const SHORT: &[(&str, &str)] = &[("AIRCHECK_GRACE", "2s")];
-
-async fn state_becomes(cluster: &Cluster, show: &str, state: &str) -> Value {
-    eventually(SOON, &format!("{show} is {state}"), || async {
-        let status = cluster.status(show).await;
-        if status["state"] == state {
-            Ok(status)
-        } else {
-            Err(status)
-        }
-    })
-    .await
-}
 
 #[tokio::test]
 async fn a_session_whose_broadcaster_stays_away_ends_after_grace_and_the_next_hello_hears_of_it() {

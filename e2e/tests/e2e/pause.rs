@@ -4,12 +4,10 @@
 use aircheck_e2e::{
     capture::Capture,
     cluster::Cluster,
-    oracle::archived_exactly,
+    oracle::{archived_exactly, state_becomes},
     services::{ARCHIVER, INGEST},
-    wait::{SOON, eventually},
 };
 use rustix::process::Signal;
-use serde_json::json;
 use std::time::Duration;
 
 const SETTINGS: &[(&str, &str)] = &[("AIRCHECK_GRACE", "2s"), ("AIRCHECK_CLAIM_LEASE", "2s")];
@@ -50,15 +48,7 @@ async fn a_grace_that_ran_out_at_a_standstill_makes_one_archive() {
     show.send_all().await.expect("still connected");
     show.acked_to(capture.len()).await.expect("still connected");
     show.reset();
-    eventually(SOON, "the show is in grace", || async {
-        let status = cluster.status("7").await;
-        if status["state"] == "grace" {
-            Ok(())
-        } else {
-            Err(status)
-        }
-    })
-    .await;
+    state_becomes(&cluster, "7", "grace").await;
     stand_still(&mut cluster, INGEST).await;
     archived_exactly(&cluster, "7", &capture).await;
 }
@@ -69,8 +59,7 @@ async fn an_archiver_that_stands_still_for_longer_than_its_lease_makes_one_archi
     let capture = Capture::load("opus250");
     let mut show = cluster.broadcaster("7", &capture).await;
     show.send_all().await.expect("still connected");
-    show.say(json!({"type": "stop"})).await;
-    show.next_of("finalizing").await.expect("stop is heard");
+    show.seal().await;
     stand_still(&mut cluster, ARCHIVER).await;
     archived_exactly(&cluster, "7", &capture).await;
 }

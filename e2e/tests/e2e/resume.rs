@@ -76,10 +76,7 @@ async fn kill_9_between_the_last_byte_and_the_archive_is_healed_by_the_restart_a
     let capture = Capture::load("sweepA");
     let mut show = cluster.broadcaster("7", &capture).await;
     show.send_all().await.expect("still connected");
-    show.say(json!({"type": "stop"})).await;
-    show.next_of("finalizing")
-        .await
-        .expect("the stop is sealed");
+    show.seal().await;
     cluster.process(UP).kill_and_restart().await;
     let recording = archived_exactly(&cluster, "7", &capture).await;
     assert_eq!(recording["end_reason"], "stop");

@@ -8,7 +8,6 @@ use aircheck_e2e::{
     oracle::archived_exactly,
     services::{ARCHIVER, GATEWAY, INGEST, S3},
 };
-use serde_json::json;
 
 /// A dead archiver's claims must run out within a test.
 const SETTINGS: &[(&str, &str)] = &[("AIRCHECK_CLAIM_LEASE", "2s")];
@@ -69,8 +68,7 @@ async fn a_show_goes_on_while_the_archiver_is_dead_and_is_archived_by_its_succes
     show.acked_to(capture.len())
         .await
         .expect("nor does it keep bytes from being durable");
-    show.say(json!({"type": "stop"})).await;
-    show.next_of("finalizing").await.expect("stop is heard");
+    show.seal().await;
     cluster.process(ARCHIVER).start().await;
     show.next_of("archived")
         .await
@@ -84,8 +82,7 @@ async fn an_archiver_that_is_killed_while_it_finalizes_leaves_one_object_and_one
     let capture = Capture::load("opus250");
     let mut show = cluster.broadcaster("7", &capture).await;
     show.send_all().await.expect("still connected");
-    show.say(json!({"type": "stop"})).await;
-    show.next_of("finalizing").await.expect("stop is heard");
+    show.seal().await;
     cluster.process(ARCHIVER).kill_and_restart().await;
     archived_exactly(&cluster, "7", &capture).await;
 }
@@ -110,8 +107,7 @@ async fn a_show_without_a_database_is_recorded_and_archived_when_the_database_is
     show.acked_to(capture.len())
         .await
         .expect("nor does it keep bytes from being durable");
-    show.say(json!({"type": "stop"})).await;
-    show.next_of("finalizing").await.expect("stop is heard");
+    show.seal().await;
     cluster
         .postgres
         .as_mut()
@@ -154,8 +150,7 @@ async fn a_store_that_is_dead_at_the_end_of_a_show_gets_its_one_object_later() {
     show.send_all().await.expect("still connected");
     show.acked_to(capture.len()).await.expect("still connected");
     cluster.process(S3).kill().await;
-    show.say(json!({"type": "stop"})).await;
-    show.next_of("finalizing").await.expect("stop is heard");
+    show.seal().await;
     cluster.process(ARCHIVER).logs(&["WARN"]).await;
     cluster.process(S3).start().await;
     archived_exactly(&cluster, "7", &capture).await;
@@ -174,8 +169,7 @@ async fn a_database_that_dies_at_the_beginning_in_the_middle_and_at_the_end_cost
             .await
             .expect("the database's death is no broadcaster's matter");
         if step == 3 {
-            show.say(json!({"type": "stop"})).await;
-            show.next_of("finalizing").await.expect("stop is heard");
+            show.seal().await;
         }
         postgres.restart().await;
     }
