@@ -1,7 +1,7 @@
 //! The database: rows of shows and recordings, on SQLite or PostgreSQL.
 //!
 //! Owns every SQL statement. Each change of a status is a compare-and-set, so that none ever goes
-//! back; each call has a deadline. Must never retry and never touch S3.
+//! back; each call has a deadline. Must never retry a statement and never touch S3.
 
 mod claims;
 mod entity;
@@ -21,7 +21,7 @@ pub(crate) use recordings::{Lost, Page};
 pub(crate) use renditions::REMOVAL;
 
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, DbBackend, DbErr,
+    ConnectOptions, Database, DatabaseConnection, DbBackend, DbErr, RuntimeErr,
     sea_query::{Expr, SimpleExpr},
     sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
 };
@@ -33,6 +33,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long SQLite waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two questions whether that process is done.
+const BUSY_RETRY: Duration = Duration::from_millis(20);
 const POSTGRES_CONNECTIONS: u32 = 16;
 /// SQLite has one writer at a time anyway; one connection makes waiting for it a queue, not a race.
 const SQLITE_CONNECTIONS: u32 = 1;
@@ -63,7 +65,7 @@ impl Db {
     /// # Errors
     /// If either fails; a later try may succeed.
     pub(crate) async fn open(url: &str) -> Result<Self, DbError> {
-        let connection = deadline(Database::connect(options(url))).await?;
+        let connection = deadline(connect(url)).await?;
         migration::run(&connection).await?;
         Ok(Self { connection })
     }
@@ -75,6 +77,28 @@ impl Db {
             DbBackend::Postgres => "(extract(epoch from clock_timestamp()) * 1000)::bigint",
             _ => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
         })
+    }
+}
+
+/// The change to the write-ahead log is the one step for which SQLite does not wait for others, whatever
+/// its busy timeout: it might wait for ever for somebody who waits for it. So whoever finds another
+/// process at it asks again.
+async fn connect(url: &str) -> Result<DatabaseConnection, DbErr> {
+    loop {
+        match Database::connect(options(url)).await {
+            Err(error) if is_busy(&error) => tokio::time::sleep(BUSY_RETRY).await,
+            done => return done,
+        }
+    }
+}
+
+/// `SQLITE_BUSY`, which is 5 (<https://sqlite.org/rescode.html>).
+fn is_busy(error: &DbErr) -> bool {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error)) => error
+            .as_database_error()
+            .is_some_and(|error| error.code().as_deref() == Some("5")),
+        _ => false,
     }
 }
 
@@ -173,10 +197,13 @@ mod tests {
     #[tokio::test]
     async fn processes_that_migrate_at_once_take_turns() {
         let folder = tempfile::tempdir().expect("make a folder");
-        let path = folder.path().join("aircheck.db");
-        let url = format!("sqlite://{}?mode=rwc", path.display());
+        // The race for a new file's write-ahead log is lost about once in so many.
+        let files = (0..100).map(|nth| {
+            let path = folder.path().join(format!("{nth}.db"));
+            format!("sqlite://{}?mode=rwc", path.display())
+        });
         let postgres = aircheck_e2e::postgres::Postgres::start().await;
-        for url in [url, postgres.url()] {
+        for url in files.chain([postgres.url()]) {
             let opened = futures::future::join_all((0..4).map(|_| Db::open(&url))).await;
             for db in opened {
                 db.expect("open").advance(&session(1)).await.expect("a row");
