@@ -40,13 +40,16 @@ impl Session {
     }
 
     /// Whether a take has bytes that listeners have heard and the tape has not: they arrived while it was
-    /// down.
+    /// down. `false` once the session has ended: then nothing can be taped any more.
     #[must_use]
     pub fn has_untaped(&self, take: u32) -> bool {
-        self.tape == Tape::Running && self.takes.untaped(take as usize).is_some()
+        self.is_open()
+            && self.tape == Tape::Running
+            && self.takes.untaped(take as usize).is_some()
     }
 
-    /// Nobody can send again what arrived of a take while the tape was down: a gap, and on from there.
+    /// Nobody can send again what arrived of a take while the tape was down: a gap, and on from there. No
+    /// effect once the session has ended: its manifest is sealed.
     pub fn handle_untaped_lost(&mut self, take: u32) {
         if !self.has_untaped(take) {
             return;

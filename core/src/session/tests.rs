@@ -345,6 +345,24 @@ fn a_failed_tape_leaves_the_live_branch_alone() {
 }
 
 #[test]
+fn what_was_never_taped_changes_nothing_once_the_session_has_ended() {
+    let (mut session, epoch) = live();
+    session
+        .handle_take(epoch, &take("t", 0, 0), at(1))
+        .expect("new");
+    session.handle_write_failed("disk full".to_owned());
+    session
+        .handle_chunk(epoch, 0, 0, 50, at(2))
+        .expect("still on air");
+    assert!(session.handle_tape_healed() && session.has_untaped(0));
+    assert_eq!(session.handle_stop(StopBy::Operator, at(3)), Ok(true));
+    let sealed = session.manifest();
+    session.handle_untaped_lost(0);
+    assert!(!session.has_untaped(0));
+    assert_eq!(session.manifest(), sealed);
+}
+
+#[test]
 fn a_recovered_session_waits_a_whole_new_grace_and_says_why_it_ended() {
     let (mut first, epoch) = live();
     first
