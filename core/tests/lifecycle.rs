@@ -203,6 +203,9 @@ struct World {
     take: Option<u32>,
     /// Events handed to the spool; all of them count as synced, so a crash folds them again.
     journal: Vec<Event>,
+    /// How many of the taped pieces of each take were handed over before the last of the events: as the
+    /// journal is in order, they are synced with it.
+    before_events: BTreeMap<(SessionId, u32), usize>,
     finalizes: BTreeMap<SessionId, u32>,
     crashes: u32,
     acknowledged: BTreeMap<(SessionId, u32), u64>,
@@ -233,6 +236,7 @@ impl World {
             epoch: Epoch::default(),
             take: None,
             journal: Vec::new(),
+            before_events: BTreeMap::new(),
             finalizes: BTreeMap::new(),
             crashes: 0,
             acknowledged: BTreeMap::new(),
@@ -263,7 +267,11 @@ impl World {
         };
         while let Some(output) = session.poll_output() {
             match output {
-                Output::Persist(event) => self.journal.push(event),
+                Output::Persist(event) => {
+                    self.journal.push(event);
+                    let counts = self.taped.iter().map(|(take, taped)| (*take, taped.len()));
+                    self.before_events = counts.collect();
+                }
                 Output::Finalize => {
                     *self.finalizes.entry(session.id()).or_default() += 1;
                     self.directory.close(&seat(), session.id());
@@ -393,8 +401,15 @@ impl World {
     /// The process dies; the next one finds what was synced.
     fn crash(&mut self) {
         let Some(session) = &self.session else { return };
-        let (id, ends) = (session.id(), session.manifest().takes);
-        drop_unsynced(session, &mut self.taped);
+        let id = session.id();
+        for take in takes(session) {
+            let durable = session.cursor(take).expect("a take").durable;
+            let before_events = self.before_events.get(&(id, take)).copied();
+            if let Some(taped) = self.taped.get_mut(&(id, take)) {
+                let synced = taped.iter().take_while(|(_, to)| *to <= durable).count();
+                taped.truncate(synced.max(before_events.unwrap_or(0)));
+            }
+        }
         let mut events = self.journal.iter().cloned();
         let Some(Event::Opened { manifest }) = events.next() else {
             panic!("not opened first")
@@ -403,8 +418,9 @@ impl World {
         for event in events {
             manifest.apply(event).expect("the journal is in order");
         }
-        for (record, end) in manifest.takes.iter_mut().zip(ends) {
-            record.bytes = end.bytes;
+        for (take, record) in (0..).zip(&mut manifest.takes) {
+            let last = self.taped.get(&(id, take)).and_then(|taped| taped.last());
+            record.bytes = last.map_or(0, |(_, to)| *to);
         }
         self.crashes += 1;
         self.directory = Directory::new(10);

@@ -107,12 +107,23 @@ impl Takes {
     }
 
     /// The spool has dropped what is not durable: it is to be handed over again, but for what is declared
-    /// to be missing.
-    pub(super) fn rewind(&mut self, gaps: &[Gap]) {
+    /// to be missing. Tells of each take what is lost besides: whoever lacked the bytes of a declared gap
+    /// had let go of all before it.
+    pub(super) fn rewind(&mut self, gaps: &[Gap]) -> Vec<(u32, u64, u64)> {
+        let mut lost = Vec::new();
         for (index, cursor) in (0..).zip(&mut self.cursors) {
-            cursor.taped = cursor.durable.max(declared_end(gaps, index));
+            let mut declared: Vec<_> = gaps.iter().filter(|gap| gap.take == index).collect();
+            declared.sort_unstable_by_key(|gap| gap.from);
+            cursor.taped = cursor.durable;
+            for gap in declared {
+                if cursor.taped < gap.from {
+                    lost.push((index, cursor.taped, gap.from));
+                }
+                cursor.taped = cursor.taped.max(gap.to);
+            }
             cursor.check();
         }
+        lost
     }
 
     /// Agrees on an offset with a client that has `take.first..take.next`.

@@ -33,7 +33,9 @@ impl Session {
         let due = self.is_open() && self.tape != Tape::Running;
         if due {
             self.tape = Tape::Running;
-            self.takes.rewind(&self.manifest.gaps);
+            for (take, from, to) in self.takes.rewind(&self.manifest.gaps) {
+                self.gap(take, from, to, self.tape_cause());
+            }
             self.outputs.push_back(Output::Changed);
         }
         due
@@ -43,9 +45,7 @@ impl Session {
     /// down. `false` once the session has ended: then nothing can be taped any more.
     #[must_use]
     pub fn has_untaped(&self, take: u32) -> bool {
-        self.is_open()
-            && self.tape == Tape::Running
-            && self.takes.untaped(take as usize).is_some()
+        self.is_open() && self.tape == Tape::Running && self.takes.untaped(take as usize).is_some()
     }
 
     /// Nobody can send again what arrived of a take while the tape was down: a gap, and on from there. No

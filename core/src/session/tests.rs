@@ -345,6 +345,29 @@ fn a_failed_tape_leaves_the_live_branch_alone() {
 }
 
 #[test]
+fn what_the_disk_dropped_before_a_declared_gap_is_declared_with_it() {
+    let (mut session, epoch) = live();
+    session
+        .handle_take(epoch, &take("t", 0, 0), at(1))
+        .expect("new");
+    session
+        .handle_chunk(epoch, 0, 0, 50, at(2))
+        .expect("taped, and not yet synced");
+    session
+        .handle_take(epoch, &take("t", 80, 200), at(3))
+        .expect("a hole");
+    session.handle_write_failed("disk full".to_owned());
+    assert!(session.handle_tape_healed());
+    let gaps = session.manifest().gaps;
+    let gaps: Vec<_> = gaps
+        .iter()
+        .map(|gap| (gap.from, gap.to, gap.cause.as_str()))
+        .collect();
+    assert_eq!(gaps, [(50, 80, "client"), (0, 50, "disk full")]);
+    assert_eq!(session.cursor(0).map(|at| at.taped), Some(80));
+}
+
+#[test]
 fn what_was_never_taped_changes_nothing_once_the_session_has_ended() {
     let (mut session, epoch) = live();
     session
