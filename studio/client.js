@@ -25,6 +25,8 @@ const NOTHING_HEARD = {
   recording: null,
   recordingError: null,
   listeners: null,
+  sinks: [],
+  alarms: [],
   previous: null,
 };
 
@@ -307,8 +309,8 @@ export class Broadcaster extends EventTarget {
   #told(message) {
     switch (message.type) {
       case "state": {
-        const { live, recording, error, listeners } = message;
-        this.#remote = { ...this.#remote, live, recording, recordingError: error, listeners };
+        const { live, recording, error, listeners, sinks = [], alarms = [] } = message;
+        this.#remote = { ...this.#remote, live, recording, recordingError: error, listeners, sinks, alarms };
         this.#changed();
         break;
       }

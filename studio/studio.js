@@ -23,6 +23,8 @@ const IDLE = {
   unackedMs: 0,
   lostBytes: 0,
   listeners: 0,
+  sinks: [],
+  alarms: [],
   startedAt: null,
 };
 

@@ -1,7 +1,7 @@
 //! Puts a broadcaster's snapshot on the page. Reads nothing but the snapshot and decides nothing.
 
 import { isPlayable, recordingDetail } from "./recordings.js";
-import { airLamp, clockWords, sizeWords, stateWords, tapeLamp } from "./words.js";
+import { airLamp, clockWords, sinkRows, sizeWords, stateWords, tapeLamp, watchLine } from "./words.js";
 
 const TONES = { live: "good", archived: "good", connecting: "wait", reconnecting: "wait", finalizing: "wait" };
 const BAD = new Set(["failed", "conflict", "superseded"]);
@@ -62,6 +62,7 @@ export function draw(snapshot, { now, downloadUrlOf }) {
   drawConsole(snapshot);
   setLamp("on-air", airLamp(snapshot));
   setLamp("on-tape", tapeLamp(snapshot));
+  drawWatch(snapshot);
   setBytes("acked", snapshot.acked);
   setBytes("archived-bytes", snapshot.archived);
   setBytes("pending", snapshot.unackedBytes);
@@ -72,6 +73,30 @@ export function draw(snapshot, { now, downloadUrlOf }) {
   if (snapshot.state === "idle") setText("elapsed", clockWords(0));
   if (isCounting && snapshot.startedAt !== null) setText("elapsed", clockWords(now - snapshot.startedAt));
   drawRecording(snapshot, downloadUrlOf);
+}
+
+/** What is amiss is said aloud; the servers are listed beside it, for reading only. */
+function drawWatch(snapshot) {
+  const { state, text } = watchLine(snapshot);
+  byId("watch").dataset.state = state;
+  setText("watch", text);
+  const rows = sinkRows(snapshot);
+  const list = byId("sinks");
+  const drawn = JSON.stringify(rows);
+  if (list.dataset.drawn === drawn) return;
+  list.dataset.drawn = drawn;
+  list.replaceChildren(...rows.map(sinkRow));
+  byId("carried").hidden = rows.length === 0;
+}
+
+function sinkRow({ name, state, text }) {
+  const row = document.createElement("li");
+  row.dataset.state = state;
+  const [code, said] = ["code", "span"].map((tag) => document.createElement(tag));
+  code.textContent = name;
+  said.textContent = text;
+  row.append(code, said);
+  return row;
 }
 
 function drawRecording(snapshot, downloadUrlOf) {

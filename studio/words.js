@@ -99,6 +99,40 @@ export function tapeLamp({ state, recording, recordingError, lostBytes, unackedM
   return { state: unackedMs < AMBER_MS ? "amber" : "red", text: `${secondsWords(unackedMs)} not safe yet` };
 }
 
+const ALARMS = {
+  no_data: "No sound reaches the server.",
+  silence: "The show is silent: is the microphone muted?",
+  clipping: "The sound is distorted: turn the level down.",
+};
+const RUNS = new Set(["live", "reconnecting"]);
+
+/** What somebody should look at, in one line: `bad`, or `off`. It is read aloud, so no numbers are in it. */
+export function watchLine({ state, alarms, sinks }) {
+  if (state !== "live") return { state: "off", text: "" };
+  const heard = alarms.map((alarm) => ALARMS[alarm] ?? `The server warns: ${alarm}.`);
+  const lost = sinks.filter((sink) => sink.state === "down").map(({ name }) => `${name} does not get the show.`);
+  const said = [...heard, ...lost];
+  return said.length > 0 ? { state: "bad", text: said.join(" ") } : { state: "off", text: "No warnings." };
+}
+
+/** The servers that the show is carried on to: name, state and text of each. Only a connection knows of them. */
+export function sinkRows({ state, sinks }) {
+  if (!RUNS.has(state)) return [];
+  if (state !== "live")
+    return sinks.map(({ name }) => ({ name, state: "unknown", text: "not known while the connection is lost" }));
+  return sinks.map((sink) => ({ name: sink.name, state: sink.state, text: sinkWords(sink) }));
+}
+
+function sinkWords({ state, error, lost_clusters: lost, restarts }) {
+  if (state === "down") return `down, tried again by itself${error ? `: ${error}` : ""}`;
+  if (state !== "up") return "connecting";
+  const troubles = [
+    restarts > 0 ? `begun anew ${restarts === 1 ? "once" : `${restarts} times`}` : "",
+    lost > 0 ? `${lost} ${lost === 1 ? "piece" : "pieces"} lost` : "",
+  ];
+  return ["up", ...troubles.filter((trouble) => trouble !== "")].join(", ");
+}
+
 /** State and text of the "on air" lamp. */
 export function airLamp({ state, onAir }) {
   if (onAir) return { state: "on", text: "live" };

@@ -153,6 +153,18 @@ test("a failed recording is shown and does not cut the live connection", async (
   await broadcaster.abandon();
 });
 
+test("alarms and sinks are shown as the server last said, and are none where it says nothing of them", async () => {
+  const { server, broadcaster } = await liveStudio();
+  assert.deepEqual([broadcaster.snapshot.alarms, broadcaster.snapshot.sinks], [[], []]);
+  const state = { type: "state", live: true, recording: "recording", error: null, listeners: 0 };
+  server.socket.tell({ ...state, alarms: ["silence"], sinks: [{ name: "rtmp://b/live", state: "down" }] });
+  assert.deepEqual(broadcaster.snapshot.alarms, ["silence"]);
+  assert.equal(broadcaster.snapshot.sinks[0].state, "down");
+  server.socket.tell(state);
+  assert.deepEqual([broadcaster.snapshot.alarms, broadcaster.snapshot.sinks], [[], []]);
+  await broadcaster.abandon();
+});
+
 test("stop delivers the last blob before it says stop", async () => {
   const { server, broadcaster, recorder } = await liveStudio();
   await say(recorder, "main ");

@@ -39,6 +39,17 @@ async function rehearse(page, seen) {
   await shot(page, "sheet");
 }
 
+/** The server carries the show on to one sink that is well and to one that can't be reached. */
+async function carriedOn(page, seen) {
+  const texts = (list) => list.map((row) => row.textContent);
+  for (const state of ["up", "down"]) {
+    await page.waitForSelector(`#sinks li[data-state="${state}"]`, { timeout: STEP_MS });
+    seen[state] = await page.$$eval(`#sinks li[data-state="${state}"]`, texts);
+  }
+  await page.waitForSelector('#watch[data-state="bad"]', { timeout: STEP_MS });
+  seen.watch = await page.textContent("#watch");
+}
+
 async function goLive(page, seen) {
   await page.goto(`${baseUrl.replace(/\/$/, "")}/?show=${encodeURIComponent(showId)}`);
   await shot(page, "idle");
@@ -49,6 +60,7 @@ async function goLive(page, seen) {
   seen.onAir = await page.getAttribute("#on-air", "data-state");
   await page.waitForSelector('#on-tape[data-state="green"]', { timeout: STEP_MS });
   seen.onTape = "green";
+  await carriedOn(page, seen);
   await page.fill("#marker-label", "Browser test");
   await page.click("#marker-add");
   await shot(page, "live");
