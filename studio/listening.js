@@ -11,8 +11,14 @@ const OFFLINE_MS = 8_000;
 /** A stream that played for so long was a good one: the next pause is the first again. */
 const STABLE_MS = 10_000;
 
-/** `stopped`, `connecting`, `live`, `waiting` or `offline`; `failures` counts attempts in a row without sound. */
-export const START = Object.freeze({ state: "stopped", failures: 0, since: 0 });
+/**
+ * `stopped`, `connecting`, `live`, `waiting`, `offline` or `ended`; `failures` counts attempts in a row without
+ * sound, `heardAt` is when sound last began, `null` if none has been heard since play was pressed.
+ */
+export const START = Object.freeze({ state: "stopped", failures: 0, heardAt: null });
+
+/** The two in which nobody speaks: before the show, and after it. */
+const OFF_AIR = new Set(["offline", "ended"]);
 
 const isOn = ({ state }) => state !== "stopped";
 
@@ -38,17 +44,17 @@ export function step(model, event, random = Math.random()) {
   const keep = { model, action: null };
   if (event.kind === "play") {
     if (isOn(model)) return keep;
-    return { model: { state: "connecting", failures: 0, since: event.now }, action: "connect" };
+    return { model: { ...START, state: "connecting" }, action: "connect" };
   }
   if (!isOn(model)) return keep;
   switch (event.kind) {
     case "stop":
       return { model: START, action: "halt" };
     case "due":
-      return { model: { ...model, state: model.state === "offline" ? "offline" : "connecting" }, action: "connect" };
+      return { model: { ...model, state: OFF_AIR.has(model.state) ? model.state : "connecting" }, action: "connect" };
     case "sound":
       if (model.state === "live") return keep;
-      return { model: { ...model, state: "live", since: event.now }, action: null };
+      return { model: { ...model, state: "live", heardAt: event.now }, action: null };
     case "dry":
       return { model: model.state === "live" ? settled(model, event, "waiting") : model, action: null };
     case "refused":
@@ -64,14 +70,15 @@ export function step(model, event, random = Math.random()) {
 
 /** A model whose good time counts: after long enough the pauses begin at the shortest again. */
 function settled(model, event, state) {
-  const wasGood = model.state === "live" && event.now - model.since >= STABLE_MS;
+  const wasGood = model.state === "live" && event.now - model.heardAt >= STABLE_MS;
   return { ...model, state, failures: wasGood ? 0 : model.failures };
 }
 
 /** Nobody speaks. The show may begin at any time, so the page goes on looking. */
 function offline(model, random) {
   const delayMs = Math.round(OFFLINE_MS * (0.5 + random));
-  return { model: { ...model, state: "offline", failures: 0 }, action: "retry", delayMs };
+  const state = model.heardAt === null ? "offline" : "ended";
+  return { model: { ...model, state, failures: 0 }, action: "retry", delayMs };
 }
 
 /** Label and sentence of a state, and the tone of its pill. */
@@ -81,6 +88,7 @@ export function stateWords(state) {
       connecting: { label: "connecting", tone: "wait", sentence: "Connecting…" },
       live: { label: "live", tone: "good", sentence: "You are listening live." },
       waiting: { label: "waiting", tone: "wait", sentence: "The sound broke off. It goes on by itself." },
+      ended: { label: "ended", tone: "", sentence: "The show is over. The next one starts here by itself." },
       offline: { label: "offline", tone: "", sentence: "The show is not on air. It starts here by itself when it is." },
     }[state] ?? { label: "stopped", tone: "", sentence: "Press play to listen." }
   );

@@ -37,6 +37,16 @@ test("a show that is off air is looked for until it is on, without ever giving u
   assert.equal(step(due.model, { kind: "sound", now: 0 }).model.state, "live");
 });
 
+test("a show that was heard and is off air has ended, and the next one is waited for", () => {
+  const ended = after(["play"], ["sound"], ["ended", 60_000], ["due"], ["refused", 0, { status: 404 }]);
+  assert.deepEqual([ended.model.state, ended.action], ["ended", "retry"]);
+  const due = step(ended.model, { kind: "due", now: 0 });
+  assert.deepEqual([due.model.state, due.action], ["ended", "connect"]);
+  assert.equal(step(due.model, { kind: "sound", now: 0 }).model.state, "live");
+  const again = after(["play"], ["sound"], ["stop"], ["play"], ["refused", 0, { status: 404 }]);
+  assert.equal(again.model.state, "offline", "another press knows of no show");
+});
+
 test("a stream that ends is fetched again soon, and ever later while it has no sound", () => {
   const first = after(["play"], ["sound", 0], ["ended", 60_000]);
   assert.deepEqual([first.model.state, first.action], ["waiting", "retry"]);
@@ -104,6 +114,6 @@ test("a player far behind is brought to the live edge, and what was heard is fre
 });
 
 test("every state has words", () => {
-  for (const state of ["stopped", "connecting", "live", "waiting", "offline"])
+  for (const state of ["stopped", "connecting", "live", "waiting", "offline", "ended"])
     assert.equal(stateWords(state).label, state);
 });
