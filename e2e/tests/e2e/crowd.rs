@@ -106,7 +106,7 @@ async fn five_hundred_listeners_of_one_show_and_one_of_each_of_fifty_hear_it_who
     let sent = packets(&capture.bytes).await.remove(&0).expect("audio");
     let got = packets(&heard[0]).await.remove(&0).expect("audio");
     // The capture is cut off: what it has of the last cluster need not be whole.
-    let whole = got.len() + 5 >= sent.len() && got.iter().zip(&sent).all(|(a, b)| a == b);
+    let whole = got.len() + 1 >= sent.len() && got.iter().zip(&sent).all(|(a, b)| a == b);
     assert!(whole, "{} of {} packets", got.len(), sent.len());
     let alike = heard.iter().filter(|other| **other == heard[0]).count();
     assert_eq!(alike, heard.len(), "everybody hears the same");
