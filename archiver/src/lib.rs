@@ -23,7 +23,7 @@ pub use finalize::Found;
 use crate::{
     db::{Db, DbError},
     finalize::{Context, Jobs, RebuildError, Rebuilder, Schedule, Stop, chain},
-    service::{Ready, Service},
+    service::{Ingests, Ready, Service},
     store::{ObjectStore, S3Store},
 };
 use aircheck_core::id::ShowId;
@@ -66,6 +66,7 @@ pub async fn serve(
     let service = Service {
         ready: Arc::clone(&ready),
         store: Arc::clone(&store),
+        ingests: Ingests::default(),
         prefix: config.s3_prefix.clone(),
         presign_ttl: config.presign_ttl,
     };

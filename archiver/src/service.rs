@@ -4,13 +4,14 @@
 //! beyond deleting and presigning what a row names.
 
 mod cursor;
+mod ingests;
 mod repair;
 mod updates;
 
 use crate::{
     convert,
     db::{Db, Page, RecordingRow},
-    finalize::{Ingest, Jobs, MANIFEST_TYPE},
+    finalize::{Jobs, MANIFEST_TYPE},
     keys::{self, Folder, Label},
     removal::{self, RemovalError},
     store::ObjectStore,
@@ -28,8 +29,8 @@ use aircheck_proto::{
     archiver::{self as pb, archiver_service_server::ArchiverService},
 };
 use aircheck_runtime::failpoint::Failpoint;
-use aircheck_runtime::grpc;
 use futures::stream::BoxStream;
+pub(crate) use ingests::Ingests;
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -38,8 +39,6 @@ use tonic::{Request, Response, Status};
 
 const PAGE_DEFAULT: u32 = 50;
 const PAGE_MAX: u32 = 200;
-/// An ingest sends spool messages of at most 1 MiB; what is far beyond is no ingest.
-const MESSAGE_MAX: usize = 16 << 20;
 
 /// What there is once the database answers.
 #[derive(Debug)]
@@ -53,6 +52,7 @@ pub(crate) struct Ready {
 pub(crate) struct Service {
     pub(crate) ready: Arc<OnceLock<Ready>>,
     pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) ingests: Ingests,
     pub(crate) prefix: String,
     pub(crate) presign_ttl: Duration,
 }
@@ -190,7 +190,7 @@ impl Service {
         Failpoint::RowBegun.pass();
         let url = message.map_or("", |message| &message.ingest_url);
         let is_live = row.status == RecordingStatus::Recording.as_str();
-        let archived = match ingest(url) {
+        let archived = match self.ingests.at(url) {
             Ok(ingest) if is_live && row.deleted_at.is_none() => {
                 jobs.advance(manifest, url, ingest)
             }
@@ -198,13 +198,6 @@ impl Service {
         };
         Ok((convert::recording(row), archived))
     }
-}
-
-/// A client of the ingest that has the bytes.
-fn ingest(url: &str) -> Result<Ingest, Fault> {
-    let channel =
-        grpc::channel(url).map_err(|error| Fault::new(Code::BadMessage, error.to_string()))?;
-    Ok(Ingest::new(channel).max_decoding_message_size(MESSAGE_MAX))
 }
 
 #[tonic::async_trait]
@@ -241,7 +234,8 @@ impl ArchiverService for Service {
         let url = message
             .map(|message| message.ingest_url)
             .unwrap_or_default();
-        let states = self.ready()?.jobs.join(manifest, ingest(&url)?)?;
+        let ingest = self.ingests.at(&url)?;
+        let states = self.ready()?.jobs.join(manifest, ingest)?;
         Ok(Response::new(updates::of(states)))
     }
 

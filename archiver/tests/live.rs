@@ -232,6 +232,7 @@ async fn takes_and_gaps_of_a_live_show_are_followed() {
     bench.archive(&archiver).await;
     let after = bench.s3.seen(Op::UploadPart).len() - before;
     assert_eq!(after, 2, "part 1 and the last one");
+    assert_eq!(bench.ingest.connections(), 1, "all calls share one");
 }
 
 #[tokio::test]

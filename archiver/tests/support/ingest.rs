@@ -25,6 +25,8 @@ struct State {
     breaks: Vec<u64>,
     /// Streams opened so far, with the offset asked for.
     opened: Vec<u64>,
+    /// Connections accepted so far.
+    connections: usize,
 }
 
 /// The service.
@@ -49,10 +51,14 @@ impl IngestServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let service = IngestServiceServer::new(ingest.clone());
+        let state = Arc::clone(&ingest.state);
+        let accepted = TcpListenerStream::new(listener).inspect(move |_| {
+            state.lock().expect("no panic while locked").connections += 1;
+        });
         let task = tokio::spawn(async move {
             tonic::transport::Server::builder()
                 .add_service(service)
-                .serve_with_incoming(TcpListenerStream::new(listener))
+                .serve_with_incoming(accepted)
                 .await
                 .expect("serve");
         });
@@ -94,6 +100,12 @@ impl IngestServer {
             .expect("no panic while locked")
             .breaks
             .push(bytes);
+    }
+
+    /// How many connections it has accepted.
+    pub fn connections(&self) -> usize {
+        let state = self.ingest.state.lock().expect("no panic while locked");
+        state.connections
     }
 
     /// Offsets at which streams were opened.
