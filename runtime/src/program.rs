@@ -1,7 +1,7 @@
 //! A program that works for a service: started without a shell, in a process group of its own, and never
 //! left behind.
 //!
-//! Owns the process and the last lines of what it says. Must never know what it is for, nor hand it
+//! Owns the process, the reading of its lines and the last of what it says. Must never know what it is for, nor hand it
 //! anything of our environment but `PATH`.
 
 use rustix::process::{Pid, Signal, kill_process_group, setpriority_process};
@@ -20,6 +20,8 @@ use tokio::{
 
 /// What is kept of its last words.
 const TAIL_BYTES: usize = 1500;
+/// Most of a line that is heard.
+pub const LINE_BYTES: usize = 100;
 /// How long a killed process may take to be gone, and its last words to arrive.
 const REAP: Duration = Duration::from_secs(2);
 /// How far a program that is in no hurry stands back.
@@ -129,6 +131,32 @@ impl Drop for Program {
     }
 }
 
+/// Hears lines until whoever writes them has ended. Of a line that is longer than [`LINE_BYTES`] the rest
+/// does not matter.
+///
+/// # Errors
+/// If they can't be read.
+pub async fn lines(
+    mut said: impl AsyncRead + Unpin,
+    mut heard: impl FnMut(&[u8]),
+) -> std::io::Result<()> {
+    let (mut line, mut buffer) = (Vec::new(), [0; 1024]);
+    loop {
+        let read = said.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        for byte in &buffer[..read] {
+            if *byte != b'\n' {
+                line.extend((line.len() < LINE_BYTES).then_some(*byte));
+                continue;
+            }
+            heard(&line);
+            line.clear();
+        }
+    }
+}
+
 /// Reads to the end and keeps the last bytes: whoever stops reading blocks the writer.
 async fn tail(mut stderr: impl AsyncRead + Unpin) -> String {
     let mut kept = VecDeque::with_capacity(TAIL_BYTES);
@@ -147,6 +175,16 @@ async fn tail(mut stderr: impl AsyncRead + Unpin) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn lines_are_heard_one_by_one_and_long_ones_are_cut() {
+        let said = format!("one\n{}\nthree\nunfinished", "x".repeat(5000));
+        let mut heard = Vec::new();
+        lines(said.as_bytes(), |line| heard.push(line.to_vec()))
+            .await
+            .expect("read");
+        assert_eq!(heard, [&b"one"[..], &[b'x'; LINE_BYTES], b"three"]);
+    }
 
     #[tokio::test]
     async fn the_last_words_are_kept_and_the_first_are_not() {

@@ -94,7 +94,9 @@ async fn a_rehearsal_runs_beside_its_show_unheard_and_ends_with_a_sheet() {
 
 #[tokio::test]
 async fn a_plain_rehearsal_reads_its_sheet_and_nobody_can_listen() {
-    let cluster = Cluster::up(&[]).await;
+    // Where browsers reach the store is not where the services do.
+    let elsewhere = ("AIRCHECK_S3_PUBLIC_ENDPOINT", "http://127.0.0.1:9");
+    let cluster = Cluster::up(&[elsewhere]).await;
     let mut rehearsal = Plain::connect(cluster.web, QUERY).await.expect("let in");
     rehearsal.send(&Capture::load("silence")).await;
     assert_eq!(cluster.get("/live/7").await.error().0, 404);
@@ -107,6 +109,8 @@ async fn a_plain_rehearsal_reads_its_sheet_and_nobody_can_listen() {
     let sheet = said[0].strip_prefix("sheet: ").expect("a sheet");
     let sheet: Value = serde_json::from_str(sheet).expect("JSON");
     assert_eq!(sheet["verdict"], "bad", "it was silent: {sheet}");
+    let rms = sheet["level"]["rms_dbfs"].as_f64().expect("a level");
+    assert!(rms < -60.0, "{sheet}");
     assert_eq!(said.len(), 1);
 }
 

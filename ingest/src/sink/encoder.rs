@@ -7,7 +7,10 @@
 //! is copied, anything else is encoded anew as H.264, which costs most of a processor core per show.
 
 use super::target::{Format, Stream};
-use aircheck_runtime::program::{End, Pipes, Program};
+use aircheck_runtime::{
+    levels::Span,
+    program::{End, Pipes, Program},
+};
 use std::{ffi::OsString, io::Write as _, path::Path};
 use tempfile::NamedTempFile;
 
@@ -71,18 +74,6 @@ const FLV: &[&str] = &[
     "flv",
     "-flvflags",
     "no_duration_filesize",
-];
-/// One second of sound is one frame, and one level.
-const LEVELS: &[&str] = &[
-    "-map",
-    "0:a:0",
-    "-af",
-    "aresample=48000,asetnsamples=n=48000:p=0,\
-     astats=metadata=1:reset=1:measure_perchannel=none:measure_overall=Peak_level+RMS_level,\
-     ametadata=mode=print:direct=1:file=-",
-    "-f",
-    "null",
-    "-",
 ];
 const H264: &[&str] = &[
     "-c:v",
@@ -163,7 +154,9 @@ impl Order {
 
     /// The level of each second of sound, as text on standard output.
     pub(crate) fn levels() -> Self {
-        let arguments = [INPUT, LEVELS].into_iter().flatten();
+        let filters = Span::Second.filters();
+        let levels = ["-map", "0:a:0", "-af", &filters, "-f", "null", "-"];
+        let arguments = INPUT.iter().chain(&levels);
         Self {
             arguments: arguments.map(OsString::from).collect(),
             secrets: None,

@@ -5,8 +5,9 @@
 
 use super::{
     feed::{Cluster, Media},
-    levels::{Ears, Reading},
+    levels::Ears,
 };
+use aircheck_runtime::{levels::Reading, program::lines};
 use bytes::Bytes;
 use std::{
     io,
@@ -137,29 +138,6 @@ pub(crate) async fn relay(
     }
 }
 
-/// Reads lines, until whoever writes them has ended.
-async fn lines(
-    mut said: impl AsyncRead + Unpin,
-    mut heard: impl FnMut(&[u8]),
-) -> Result<(), FlowError> {
-    let (mut line, mut buffer) = (Vec::new(), [0; 1024]);
-    loop {
-        let read = said.read(&mut buffer).await.map_err(FlowError::Encoded)?;
-        if read == 0 {
-            return Ok(());
-        }
-        for byte in &buffer[..read] {
-            if *byte != b'\n' {
-                // Lines are short; of one that is not, the rest does not matter.
-                line.extend((line.len() < 100).then_some(*byte));
-                continue;
-            }
-            heard(&line);
-            line.clear();
-        }
-    }
-}
-
 /// Follows what the encoder says about media it sent by itself, until it has ended.
 pub(crate) async fn follow(
     said: impl AsyncRead + Unpin,
@@ -177,7 +155,7 @@ pub(crate) async fn follow(
             }
         }
     };
-    lines(said, heard).await
+    lines(said, heard).await.map_err(FlowError::Encoded)
 }
 
 /// Listens to the levels that ffmpeg measures, until it has ended.
@@ -198,7 +176,7 @@ pub(crate) async fn measure(
             ears.hear(level);
         }
     };
-    lines(said, heard).await
+    lines(said, heard).await.map_err(FlowError::Encoded)
 }
 
 fn total_size(line: &[u8]) -> Option<u64> {

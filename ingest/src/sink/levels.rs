@@ -1,8 +1,9 @@
-//! How loud a show is: levels that ffmpeg measures, and what they mean over time.
+//! How loud a show is: what the levels that ffmpeg measures mean over time.
 //!
-//! Owns the reading of ffmpeg's lines and the rules for silence and clipping. Must never act upon them.
+//! Owns the rules for silence and clipping. Must never act upon them.
 
 use aircheck_proto::ingest::Alarm;
+use aircheck_runtime::levels::Level;
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -15,40 +16,6 @@ const SILENT_DB: f32 = -60.0;
 const CLIPPING_DB: f32 = -0.1;
 /// Seconds that clip, one after the other, before it is worth saying; and as many that don't end it.
 const CLIPPING_S: u64 = 3;
-
-/// The level of one second of sound, in dB of full scale; minus infinity for digital silence.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Level {
-    pub(crate) peak_db: f32,
-    pub(crate) rms_db: f32,
-}
-
-/// Reads levels from what ffmpeg's `ametadata` prints, line by line.
-#[derive(Debug, Default)]
-pub(crate) struct Reading {
-    peak_db: Option<f32>,
-}
-
-impl Reading {
-    /// A level, once its last line is in.
-    pub(crate) fn line(&mut self, line: &[u8]) -> Option<Level> {
-        let text = std::str::from_utf8(line).ok()?;
-        let (key, value) = text
-            .strip_prefix("lavfi.astats.Overall.")?
-            .split_once('=')?;
-        let value: f32 = value.trim().parse().ok()?;
-        match key {
-            "Peak_level" => self.peak_db = Some(value),
-            "RMS_level" => {
-                let peak_db = self.peak_db.take()?;
-                let rms_db = value;
-                return Some(Level { peak_db, rms_db });
-            }
-            _ => {}
-        }
-        None
-    }
-}
 
 /// What is to be watched.
 #[derive(Clone, Copy, Debug, Default)]
@@ -177,19 +144,5 @@ mod tests {
         let ears = Ears::new(Watch::default(), Arc::default());
         assert_eq!(hear(&ears, f32::NEG_INFINITY, 100), []);
         assert_eq!(hear(&ears, 3.0, 100), []);
-    }
-
-    #[test]
-    fn levels_are_read_from_what_ffmpeg_prints() {
-        let mut reading = Reading::default();
-        let said = "frame:0    pts:0       pts_time:0\n\
-            lavfi.astats.Overall.Peak_level=-inf\nlavfi.astats.Overall.RMS_level=-inf\n\
-            frame:1    pts:48000   pts_time:1\nnonsense\n\
-            lavfi.astats.Overall.Peak_level=-3.010300\nlavfi.astats.Overall.RMS_level=-20.5\n";
-        let levels = said.as_bytes().split(|byte| *byte == b'\n');
-        let levels: Vec<_> = levels.filter_map(|line| reading.line(line)).collect();
-        let silent = f32::NEG_INFINITY;
-        let level = |peak_db, rms_db| Level { peak_db, rms_db };
-        assert_eq!(levels, [level(silent, silent), level(-3.0103, -20.5)]);
     }
 }
