@@ -62,9 +62,8 @@ impl Db {
         self.existing(manifest).await
     }
 
-    /// The row of a sealed session: finalizing from now on, or final already.
-    pub(crate) async fn seal(&self, manifest: &Manifest) -> Result<RecordingRow, DbError> {
-        self.ensure(manifest).await?;
+    /// The row of a sealed session: finalizing from now on, or final already. `None`: there is none.
+    pub(crate) async fn seal(&self, manifest: &Manifest) -> Result<Option<RecordingRow>, DbError> {
         let mut update = as_known(manifest)
             .col_expr(Column::Status, Expr::value(Status::Finalizing.as_str()))
             // A live job's claim ends here; a finalize job's does not.
@@ -90,8 +89,18 @@ impl Db {
                 .col_expr(Column::EndedAt, Expr::value(signed(ended_unix_ms)))
                 .col_expr(Column::EndReason, Expr::value(reason.as_str()));
         }
-        deadline(update.exec(&self.connection)).await?;
-        self.existing(manifest).await
+        let rows = deadline(update.exec_with_returning(&self.connection)).await?;
+        match rows.into_iter().next() {
+            Some(row) => Ok(Some(row)),
+            None => self.recording(&manifest.session.to_string()).await,
+        }
+    }
+
+    /// As [`Self::seal`]; the row is made if it is not there.
+    pub(crate) async fn seal_new(&self, manifest: &Manifest) -> Result<RecordingRow, DbError> {
+        self.ensure(manifest).await?;
+        let row = self.seal(manifest).await?;
+        row.ok_or_else(|| DbError::NoRow(manifest.session.to_string()))
     }
 
     /// A recording, deleted ones included.

@@ -87,7 +87,7 @@ impl Job {
     pub(crate) async fn run(self) -> Result<RecordingRow, Fault> {
         let stop = Stop::new(self.context.shutdown.clone());
         let ended = match self.source {
-            Source::Spool(_) => self.attempt(&stop).await,
+            Source::Spool(_) => Box::pin(self.attempt(&stop)).await,
             Source::Takes(_) => self.repair().await,
         };
         match &ended {
@@ -110,10 +110,15 @@ impl Job {
     async fn attempt(&self, stop: &Stop) -> Result<RecordingRow, Halt> {
         let db = &self.context.db;
         let mut ahead = self.live.recall(self.manifest.session).await;
-        self.recover_row(stop).await?;
-        let row = stop
-            .persist("seal the row", || db.seal(&self.manifest))
-            .await?;
+        let row = stop.persist("seal the row", || db.seal(&self.manifest));
+        let row = match row.await? {
+            Some(row) => row,
+            None => {
+                self.recover_row(stop).await?;
+                stop.persist("make the row", || db.seal_new(&self.manifest))
+                    .await?
+            }
+        };
         Failpoint::RowSealed.pass();
         let aim = match self.missing(stop, &row).await? {
             Missing::Nothing => return Ok(row),
@@ -150,11 +155,6 @@ impl Job {
         let Context {
             db, store, prefix, ..
         } = &*self.context;
-        let id = self.manifest.session.to_string();
-        let row = stop.persist("look for the row", || db.recording(&id));
-        if row.await?.is_some() {
-            return Ok(());
-        }
         let rebuilder = Rebuilder {
             db,
             store: &**store,
