@@ -2,13 +2,14 @@
 //!
 //! Owns flags, phases and exit code; broadcasters and figures are the bench's.
 
-use super::recordings::verify;
+use super::{
+    access::{Access, web},
+    recordings::verify,
+};
 use crate::{
     bench::{Crowd, Figures, House, Load, Report, Run, Script, Server, Usage, allow_files},
     broadcast::Reach,
-    http::{Http, bearer, join},
     output,
-    tls::Trust,
 };
 use aircheck_core::{recording::Recording, wire::MAX_FRAME};
 use aircheck_runtime::{args, shutdown::Shutdown};
@@ -32,7 +33,7 @@ const DURATION_MAX: Duration = Duration::from_secs(3600);
 Without --to, it starts an `aircheck up` of its own, in a process and a directory of their own, so that
 the server's CPU and memory are told apart from the broadcasters'. All begin together once all are
 live, spread over one chunk's length, and stop together. An ack is counted from when its chunk was due.
-Every archive of a gateway is read back and compared with its recording. Exit code: 0 if every show is
+Every archive of a gateway is read back and compared with its recording; a token must grant every show. Exit code: 0 if every show is
 whole, 3 if not, 1 any other error.
 
 Examples:
@@ -59,12 +60,8 @@ pub(crate) struct Bench {
     /// Process of the server at --to whose CPU and memory are told
     #[arg(long, env = "AIRCHECK_PID", requires = "to")]
     pid: Option<u32>,
-    /// Token for a gateway that asks for one; it must grant every show
-    #[arg(long, env = "AIRCHECK_TOKEN", hide_env_values = true)]
-    token: Option<aircheck_archiver::Secret>,
-    /// PEM certificates to believe beside those of this machine
-    #[arg(long, env = "AIRCHECK_CA_FILE", value_name = "FILE")]
-    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    access: Access,
     /// Longest wait for the archives after the end
     #[arg(long, env = "AIRCHECK_ARCHIVE_WAIT", value_parser = args::duration, default_value = "5m")]
     archive_wait: Duration,
@@ -170,8 +167,8 @@ async fn measure(
     let idle = usage()?;
     let mut crowd = Crowd::gather(Run {
         target: target.clone(),
-        reach: Reach::new(bench.ca_file.as_deref())?,
-        token: bench.token.as_ref().map(|token| token.expose().to_owned()),
+        reach: Reach::new(bench.access.ca_file())?,
+        token: bench.access.token()?,
         broadcasters: all,
         script: Arc::clone(&script),
         figures: Arc::clone(&figures),
@@ -229,12 +226,8 @@ async fn progress(figures: &Figures, done: impl Fn() -> bool) {
 
 /// Reads archives back; gives how many have the length and checksum of their recording.
 async fn verify_all(bench: &Bench, target: &str, recordings: &[Recording]) -> anyhow::Result<u32> {
-    let base = target.replacen("ws", "http", 1);
-    let http = Http::with(&Trust::with_file(bench.ca_file.as_deref())?);
-    let http = match &bench.token {
-        None => http,
-        Some(token) => http.with_bearer(&join(&base, "/")?, bearer(token.expose())?),
-    };
+    let base = web(target);
+    let http = bench.access.http(&base)?;
     let verdicts = stream::iter(recordings)
         .map(|recording| verify::run(&http, &base, recording))
         .buffer_unordered(READERS);

@@ -2,6 +2,7 @@
 //!
 //! Owns which one runs; must never know how.
 
+mod access;
 pub(crate) mod archiver;
 pub(crate) mod bench;
 pub(crate) mod doctor;
@@ -42,7 +43,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::S3Dev(s3_dev) => s3_dev::run(s3_dev).await,
         Command::Push(push) => push::run(*push).await,
         Command::Bench(bench) => bench::run(*bench).await,
-        Command::Recordings(recordings) => recordings::run(recordings).await,
+        Command::Recordings(recordings) => Box::pin(recordings::run(recordings)).await,
         Command::Migrate(migrate) => migrate::run(migrate).await,
         Command::Doctor(doctor) => doctor::run(*doctor).await,
         Command::Healthcheck(healthcheck) => healthcheck::run(healthcheck).await,

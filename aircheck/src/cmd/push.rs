@@ -2,6 +2,7 @@
 //!
 //! Owns flags, progress and exit code; the broadcast itself is the broadcaster's.
 
+use super::access::Access;
 use crate::{
     broadcast::{
         Credentials, Dialer, Driver, Outcome, Pace, Phase, Reach, Recorder, Tally, Wishes,
@@ -75,12 +76,8 @@ pub(crate) struct Push {
     /// Leave the session open after the last byte, as if the connection were lost
     #[arg(long, env = "AIRCHECK_NO_STOP")]
     no_stop: bool,
-    /// Token for a gateway that asks for one
-    #[arg(long, env = "AIRCHECK_TOKEN", hide_env_values = true)]
-    token: Option<aircheck_archiver::Secret>,
-    /// PEM certificates to believe beside those of this machine, for wss:// and https://
-    #[arg(long, env = "AIRCHECK_CA_FILE", value_name = "FILE")]
-    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    access: Access,
     /// Give up after so long without the server
     #[arg(long, env = "AIRCHECK_RETRY_FOR", value_parser = args::duration, default_value = "5m")]
     retry_for: Duration,
@@ -110,9 +107,9 @@ pub(crate) async fn run(push: Push) -> anyhow::Result<ExitCode> {
     let credentials = Credentials {
         show: push.show.to_string(),
         user: push.user,
-        token: push.token.map(|token| token.expose().to_owned()),
+        token: push.access.token()?,
     };
-    let dialer = Dialer::new(&push.to, credentials, &Reach::new(push.ca_file.as_deref())?)?;
+    let dialer = Dialer::new(&push.to, credentials, &Reach::new(push.access.ca_file())?)?;
     let pace = Pace {
         speed: push.speed,
         bytes_per_s: push.bitrate,

@@ -4,6 +4,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    path::Path,
     process::{Child, Command, Stdio},
 };
 use tempfile::TempDir;
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 #[derive(Debug)]
 pub(crate) struct House {
     child: Child,
-    _data: TempDir,
+    data: TempDir,
     /// http://host:port of the gateway.
     pub(crate) page: String,
     /// http://host:port of the ingest.
@@ -22,10 +23,16 @@ pub(crate) struct House {
 impl House {
     /// Starts it on free ports and waits until it serves.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// [`Self::start`], with further flags.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
         let data = tempfile::tempdir().expect("tempdir");
         let mut child = Command::new(env!("CARGO_BIN_EXE_aircheck"))
             .args(["up", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data.path())
+            .args(flags)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the binary runs");
@@ -47,10 +54,15 @@ impl House {
         );
         Self {
             child,
-            _data: data,
+            data,
             page,
             ingest,
         }
+    }
+
+    /// Its directory, for whatever else a test has to put somewhere.
+    pub(crate) fn folder(&self) -> &Path {
+        self.data.path()
     }
 
     /// The process.

@@ -10,6 +10,7 @@ mod rebuild;
 mod repair;
 pub(super) mod verify;
 
+use super::access::{Access, web};
 use crate::{
     http::{Http, escaped, join},
     output,
@@ -33,6 +34,7 @@ const PAGE_MAX: usize = 200;
 #[command(after_help = "\
 Examples:
   aircheck recordings list --show 7 --status archived
+  aircheck recordings list --to https://radio.example --token-file token --rehearsals
   aircheck recordings show 01JD0K3V7C6X5W4N2M1B0A9Z8Y
   aircheck recordings verify 01JD0K3V7C6X5W4N2M1B0A9Z8Y
   aircheck recordings repair 01JD0K3V7C6X5W4N2M1B0A9Z8Y
@@ -46,6 +48,8 @@ pub(crate) struct Recordings {
         default_value = "http://127.0.0.1:8080"
     )]
     to: String,
+    #[command(flatten)]
+    access: Access,
     #[command(subcommand)]
     action: Action,
 }
@@ -87,6 +91,9 @@ struct List {
     /// With this status only: recording, finalizing, archived or failed
     #[arg(long, value_parser = status)]
     status: Option<Status>,
+    /// With rehearsals
+    #[arg(long)]
+    rehearsals: bool,
     /// Most recordings
     #[arg(long, default_value_t = 50)]
     limit: usize,
@@ -124,9 +131,10 @@ struct Page {
 ///
 /// # Errors
 /// If the gateway does not answer or refuses, or a download is damaged.
-pub(crate) async fn run(Recordings { to, action }: Recordings) -> anyhow::Result<ExitCode> {
-    let http = Http::new();
-    let to = to.replacen("ws://", "http://", 1);
+pub(crate) async fn run(flags: Recordings) -> anyhow::Result<ExitCode> {
+    let Recordings { to, access, action } = flags;
+    let to = web(&to);
+    let http = access.http(&to)?;
     match action {
         Action::List(list) => {
             let items = collect(&http, &to, &list).await?;
@@ -210,8 +218,13 @@ impl List {
             .map(|status| format!("&status={}", status.as_str()));
         let after = after.map(|after| format!("&after={}", escaped(after)));
         format!(
-            "/api/{place}?limit={limit}{}{}",
+            "/api/{place}?limit={limit}{}{}{}",
             status.unwrap_or_default(),
+            if self.rehearsals {
+                "&rehearsals=true"
+            } else {
+                ""
+            },
             after.unwrap_or_default()
         )
     }
@@ -244,7 +257,11 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
 fn row(recording: &Recording) -> [String; 8] {
     [
         recording.id.clone(),
-        recording.show_id.clone(),
+        if recording.rehearsal {
+            format!("{} (rehearsal)", recording.show_id)
+        } else {
+            recording.show_id.clone()
+        },
         recording.version.clone(),
         recording.status.as_str().to_owned(),
         recording.bytes.to_string(),
@@ -318,6 +335,7 @@ pub(super) mod tests {
         let mut list = List {
             show: None,
             status: None,
+            rehearsals: false,
             limit: 5,
             json: false,
         };
@@ -326,5 +344,9 @@ pub(super) mod tests {
         list.status = Some(Status::Failed);
         let path = "/api/shows/7/recordings?limit=5&status=failed&after=a%26b";
         assert_eq!(list.path(Some("a&b"), 5), path);
+        list.status = None;
+        list.rehearsals = true;
+        let path = "/api/shows/7/recordings?limit=5&rehearsals=true";
+        assert_eq!(list.path(None, 5), path);
     }
 }
