@@ -96,6 +96,11 @@ FAULTS = (
         manifests.every_path_is_mounted,
     ),
     (
+        "no room for temporary files",
+        lambda d: pod(d, "Deployment", "archiver")["volumes"][0].update(emptyDir={}),
+        manifests.whoever_runs_ffmpeg_may_write_temporary_files,
+    ),
+    (
         "a password in a ConfigMap",
         lambda d: config(d, "archiver").update(AIRCHECK_DATABASE_URL="postgres://a:b@c/d"),
         manifests.no_secret_is_written_down,

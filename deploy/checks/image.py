@@ -19,6 +19,9 @@ ONE_SHOT = {"migrate", "secrets"}
 # It answers 200 to nobody without a signature; see its comment.
 UNASKED = {"s3"}
 
+# A named stage: its name, and what follows its image's name up to the next stage.
+STAGE = r"^FROM (?=\S+ AS (\w+))(.*?)(?=^FROM |\Z)"
+
 
 def dockerfile_fits_the_repository(text, ignore, root):
     """The versions, crates and ports of the image are those of the workspace."""
@@ -39,10 +42,17 @@ def dockerfile_fits_the_repository(text, ignore, root):
 
 
 def dockerfile_is_confined(text):
-    """The last stage has no shell, no root, and starts the binary itself."""
+    """Without ffmpeg, unless asked for, no shell; never root; it starts the binary itself."""
     last = text[text.rindex("\nFROM ") :]
-    if "distroless" not in last.splitlines()[1] or re.search(r"^RUN ", last, re.M):
-        yield "the last stage has a shell"
+    if "\nARG RUNTIME=plain\n" not in text[: text.index("\nFROM ")]:
+        yield "the usual image is not the plain one"
+    if last.splitlines()[1] != "FROM ${RUNTIME}" or re.search(r"^RUN ", last, re.M):
+        yield "the last stage is not the runtime that was asked for"
+    stages = {name: body for name, body in re.findall(STAGE, text, re.M | re.S)}
+    if "distroless" not in stages.get("plain", "").partition("\n")[0] or "RUN " in stages.get("plain", ""):
+        yield "the plain image has a shell"
+    if " ffmpeg " not in stages.get("full", "") or "rm -rf /var/lib/apt/lists" not in stages.get("full", ""):
+        yield "the full image lacks ffmpeg, or holds lists of packages"
     if "\nUSER 65532:65532\n" not in last:
         yield "the image runs as root"
     if '\nENTRYPOINT ["/usr/local/bin/aircheck"]\n' not in last:
@@ -65,6 +75,15 @@ def compose_services_are_confined(compose):
             yield f"{name} has a floating image"
         if "restart" not in service or "logging" not in service:
             yield f"{name} has no restart policy or unbounded logs"
+
+
+def compose_services_have_room_for_temporary_files(compose):
+    """Whoever runs ffmpeg has a /tmp: the root is read-only."""
+    for name in ("ingest", "archiver"):
+        service = compose["services"][name]
+        mounted = service.get("tmpfs", []) + service["volumes"]
+        if not any(mount.partition(":")[0] == "/tmp" for mount in mounted):
+            yield f"{name} can't write temporary files"
 
 
 def compose_services_are_watched(compose):
@@ -152,6 +171,7 @@ def compose_makes_its_secrets_once(compose):
 
 COMPOSE_RULES = (
     compose_services_are_confined,
+    compose_services_have_room_for_temporary_files,
     compose_services_are_watched,
     compose_settings_are_flags,
     compose_publishes_no_more_than_it_must,

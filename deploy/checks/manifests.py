@@ -221,6 +221,14 @@ def every_path_is_mounted(cluster):
         yield "ingest: spools are deleted with their pods"
 
 
+def whoever_runs_ffmpeg_may_write_temporary_files(cluster):
+    """Ingests and archivers have a bounded /tmp: their root is read-only."""
+    for name in ("ingest", "archiver"):
+        volume = cluster.workload(name).volume("/tmp") or {}
+        if "sizeLimit" not in volume.get("emptyDir", {}):
+            yield f"{name}: /tmp is not on a bounded emptyDir"
+
+
 def no_secret_is_written_down(cluster):
     """No Secret objects, and no variable that would need one."""
     for secret in cluster.of("Secret"):
@@ -267,6 +275,7 @@ RULES = (
     every_address_leads_somewhere,
     every_needed_way_is_open,
     every_path_is_mounted,
+    whoever_runs_ffmpeg_may_write_temporary_files,
     no_secret_is_written_down,
     the_door_opens_on_the_public_paths_only,
 )

@@ -165,6 +165,10 @@ def check_the_checks(report, production, compose):
     report.refuses("a misspelt field of compose, by schema", compose_schema(misspelt))
     unwatched = image.compose_services_are_watched(misspelt)
     report.refuses("a missing health check of compose", unwatched)
+    roomless = copy.deepcopy(compose)
+    roomless["services"]["archiver"]["volumes"].remove("/tmp")
+    roomless = image.compose_services_have_room_for_temporary_files(roomless)
+    report.refuses("no temporary files of compose", roomless)
     untagged = tool(TOOLS / "hadolint", "-", text="FROM debian\n")
     report.refuses("an untagged base, by hadolint", untagged)
 
