@@ -11,7 +11,7 @@ use aircheck_proto::archiver::{
 };
 use aircheck_runtime::backoff::Backoff;
 use aircheck_runtime::failpoint::Failpoint;
-use std::time::Duration;
+use std::{ops::ControlFlow, time::Duration};
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, watch},
@@ -27,7 +27,7 @@ const SILENCE: Duration = Duration::from_secs(15);
 const ANNOUNCE: Duration = Duration::from_secs(2);
 /// New bytes that are worth an announcement.
 const GROWN: u64 = 1 << 20;
-/// How long fewer wait for one.
+/// How long fewer wait for one, and how long the archiver is not asked how much is archived.
 const GROWN_LATE: Duration = Duration::from_secs(10);
 
 /// A cheap handle on the archiver.
@@ -139,7 +139,7 @@ impl Archiver {
                         return;
                     }
                     tokio::time::sleep(ANNOUNCE).await;
-                    if manifests.changed().await.is_err() {
+                    if news(&mut manifests).await.is_break() {
                         return;
                     }
                 }
@@ -248,6 +248,15 @@ impl Archiver {
     }
 }
 
+/// Waits until there is something to tell the archiver, or it may have something to tell us: parts fill
+/// from what it knows already, also while no more comes.
+async fn news(manifests: &mut watch::Receiver<Manifest>) -> ControlFlow<()> {
+    match tokio::time::timeout(GROWN_LATE, manifests.changed()).await {
+        Ok(Err(_sealed)) => ControlFlow::Break(()),
+        Ok(Ok(())) | Err(_) => ControlFlow::Continue(()),
+    }
+}
+
 fn deadline<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.set_timeout(CALL);
@@ -286,5 +295,16 @@ mod tests {
         assert!(!told.has_changed().expect("open"), "nothing is new");
         announcements.grew(GROWN + 1, || manifest(GROWN + 1));
         assert!(told.has_changed().expect("open"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_archiver_is_asked_again_also_while_nothing_is_new() {
+        let announcements = Announcements::new(manifest(0));
+        let mut told = announcements.subscribe();
+        let begun = Instant::now();
+        assert!(news(&mut told).await.is_continue());
+        assert_eq!(begun.elapsed(), GROWN_LATE);
+        drop(announcements);
+        assert!(news(&mut told).await.is_break());
     }
 }
