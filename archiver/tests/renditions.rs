@@ -5,19 +5,15 @@ mod support;
 use aircheck_core::spool::Manifest;
 use aircheck_e2e::{postgres::Postgres, probe};
 use aircheck_proto::archiver::{
-    DeleteRecordingRequest, GetRecordingRequest, PresignRecordingRequest, Recording,
-    RecordingStatus, Rendition,
+    DeleteRecordingRequest, PresignRecordingRequest, RecordingStatus, Rendition,
 };
-use std::time::Duration;
 use support::{
-    archiver::Archiver,
+    archiver::{Archiver, config_with},
     bench::{Bench, FOLDER},
     s3::{Fault, Op},
     session::capture,
 };
 
-/// Beyond this a test has hung.
-const HANG: Duration = Duration::from_secs(120);
 const MP3: &[&str] = &["--rendition", "mp3:192k", "--rendition-retry", "1ms"];
 /// Enough for more than one part of three minutes.
 const LARGE: &[&str] = &["--rendition", "mp3:320k", "--rendition-retry", "1ms"];
@@ -34,29 +30,6 @@ async fn restart(bench: &mut Bench, more: &[&str]) {
     let database = bench.folder.path().join("aircheck.db");
     let url = format!("sqlite://{}?mode=rwc", database.display());
     bench.archiver = Archiver::start_with(&url, &bench.s3, more).await;
-}
-
-async fn find(archiver: &Archiver, id: &str) -> Recording {
-    let mut client = archiver.client.clone();
-    let found = client.get_recording(GetRecordingRequest { id: id.to_owned() });
-    let found = found.await.expect("an answer").into_inner();
-    found.recording.expect("a recording")
-}
-
-/// The recording, once none of its renditions is due any more.
-async fn settled(archiver: &Archiver, id: &str) -> Recording {
-    let settle = async {
-        loop {
-            let recording = find(archiver, id).await;
-            if recording.renditions.iter().all(|r| r.status != "due") {
-                return recording;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(HANG, settle)
-        .await
-        .expect("it settles")
 }
 
 async fn delete(archiver: &Archiver, id: &str) {
@@ -88,7 +61,7 @@ async fn each_rendition_is_as_long_as_the_archive_and_goes_with_it() {
     bench.archiver = Archiver::start_with(&postgres.url(), &bench.s3, &flags).await;
     let sweep = capture("sweepA");
     let archived = bench.archive(&bench.session(&[(0, &sweep)])).await;
-    let recording = settled(&bench.archiver, &archived.id).await;
+    let recording = bench.archiver.rendered(&archived.id).await;
     assert_eq!(recording.archived_at_unix_ms, archived.archived_at_unix_ms);
     assert_eq!(recording.objects, archived.objects);
     let whole = probe::decodes_clean(&bench.s3.object(&archived.objects[0])).await;
@@ -133,7 +106,7 @@ async fn an_archiver_that_dies_in_the_middle_leaves_one_rendition_made_by_the_ne
     gate.arrived.notified().await;
     restart(&mut bench, LARGE).await;
     gate.open.notify_one();
-    let recording = settled(&bench.archiver, &archived.id).await;
+    let recording = bench.archiver.rendered(&archived.id).await;
     let key = format!("{FOLDER}/recording.mp3");
     assert!(is_done(&recording.renditions[0], &key), "{recording:?}");
     assert_eq!(recording.status(), RecordingStatus::Archived);
@@ -166,7 +139,7 @@ async fn a_store_that_is_away_in_the_middle_costs_no_attempt() {
     bench.s3.fail(Op::UploadPart, Fault::ResetAfter);
     bench.s3.fail(Op::Complete, Fault::ResetAfter);
     let archived = bench.archive(&manifest).await;
-    let recording = settled(&bench.archiver, &archived.id).await;
+    let recording = bench.archiver.rendered(&archived.id).await;
     let key = format!("{FOLDER}/recording.mp3");
     assert!(is_done(&recording.renditions[0], &key), "{recording:?}");
     assert_eq!(recording.renditions[0].error, None);
@@ -186,7 +159,7 @@ async fn without_ffmpeg_the_recording_stays_archived_and_the_rendition_says_why(
         let sweep = capture("sweepA");
         let archived = bench.archive(&bench.session(&[(0, &sweep)])).await;
         let keys = bench.s3.keys();
-        let recording = settled(&bench.archiver, &archived.id).await;
+        let recording = bench.archiver.rendered(&archived.id).await;
         let rendition = &recording.renditions[0];
         assert_eq!((&*rendition.status, &rendition.key), ("failed", &None));
         let error = rendition.error.as_deref().expect("a reason");
@@ -203,7 +176,7 @@ async fn somebody_elses_object_is_neither_overwritten_nor_deleted() {
     bench.s3.plant(&key, b"theirs");
     let sweep = capture("sweepA");
     let archived = bench.archive(&bench.session(&[(0, &sweep)])).await;
-    let recording = settled(&bench.archiver, &archived.id).await;
+    let recording = bench.archiver.rendered(&archived.id).await;
     assert_eq!(recording.renditions[0].status, "failed");
     delete(&bench.archiver, &archived.id).await;
     assert_eq!(bench.s3.keys(), [&*key]);
@@ -242,4 +215,44 @@ async fn a_rendition_on_its_way_does_not_outlive_its_recording() {
     };
     bench.s3.until(Op::Delete, is_last).await;
     assert_eq!(bench.s3.keys(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_row_that_was_lost_lists_the_renditions_that_are_there() {
+    let flags = ["--rendition", "mp3:192k,opus:96k"];
+    let bench = bench(&flags).await;
+    let archived = bench
+        .archive(&bench.session(&[(0, &capture("sweepA"))]))
+        .await;
+    let before = bench.archiver.rendered(&archived.id).await;
+    // The renditions of another are somebody else's by now.
+    let capture = capture("opus250");
+    let mut other = bench.session(&[(0, &capture)]);
+    other.session = "01JDA0000000000000000000ZZ".parse().expect("an id");
+    other.started_unix_ms += 60_000;
+    let runs = vec![(0, capture)];
+    bench.ingest.spool(&other.session.to_string(), 0, runs);
+    let second = bench.archive(&other).await;
+    for rendition in bench.archiver.rendered(&second.id).await.renditions {
+        bench
+            .s3
+            .plant(rendition.key.as_deref().expect("a key"), b"theirs");
+    }
+
+    let url = format!(
+        "sqlite://{}?mode=rwc",
+        bench.folder.path().join("new.db").display()
+    );
+    let config = config_with(&url, &bench.s3, &[]);
+    aircheck_archiver::rebuild(&config, None, |key, found| {
+        assert_eq!(found, aircheck_archiver::Found::Restored, "{key}");
+    })
+    .await
+    .expect("a database and a store");
+    let archiver = Archiver::start(&url, &bench.s3).await;
+    assert_eq!(
+        archiver.recording(&before.id).await.renditions,
+        before.renditions
+    );
+    assert_eq!(archiver.recording(&second.id).await.renditions, []);
 }

@@ -260,3 +260,20 @@ async fn what_a_broken_repair_left_goes_with_the_recording() {
     client.delete_recording(request).await.expect("deleted");
     assert_eq!(bench.s3.keys(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn renditions_are_made_of_the_repaired_file_beside_those_of_its_takes() {
+    let mut bench = Bench::new().await;
+    let take = capture("opus250");
+    let manifest = bench.session(&[(0, &take)]);
+    let raw = archived_raw(&bench, &manifest, &[&take]).await;
+    let wanted = ["--rendition", "mp3:192k"];
+    bench.archiver = Archiver::start_with(&database(&bench), &bench.s3, &wanted).await;
+    repaired(&bench, &raw.id).await;
+    let now = bench.archiver.rendered(&raw.id).await;
+    let key = STITCHED.replace("webm", "mp3");
+    assert_eq!(now.renditions.len(), 1, "{now:?}");
+    assert_eq!(now.renditions[0].status, "done", "{now:?}");
+    assert_eq!(now.renditions[0].key.as_deref(), Some(&*key));
+    assert_eq!(bench.manifest()["renditions"][0]["key"], *key);
+}

@@ -61,7 +61,7 @@ pub(crate) struct Finish {
     pub(crate) work: Option<Work>,
     /// Of a rehearsal.
     pub(crate) sheet: Option<serde_json::Value>,
-    /// What is to be made of the objects; noted when the row becomes final, and only then.
+    /// What is to be made of the objects; of a recording that is final already `None` changes nothing.
     pub(crate) renditions: Option<Renditions>,
 }
 
@@ -229,16 +229,17 @@ impl Db {
                 .col_expr(Column::ClaimUntil, Expr::value(0_i64))
                 .col_expr(Column::UpdatedAt, Expr::value(now))
         };
-        let rendition_at = match &finish.renditions {
-            Some(_) => self.now(),
-            None => Expr::value(None::<i64>),
+        // A row that is not final yet has none.
+        let made = |update| match &finish.renditions {
+            Some(renditions) => made(update)
+                .col_expr(Column::Renditions, Expr::value(Some(renditions.clone())))
+                .col_expr(Column::RenditionAt, self.now()),
+            None => made(update),
         };
         let closing = made(held(claim))
             .col_expr(Column::Status, Expr::value(finish.status.as_str()))
             .col_expr(Column::Error, Expr::value(finish.error.clone()))
             .col_expr(Column::ArchivedAt, Expr::value(now))
-            .col_expr(Column::Renditions, Expr::value(finish.renditions.clone()))
-            .col_expr(Column::RenditionAt, rendition_at)
             .filter(Column::Status.eq(Status::Finalizing.as_str()));
         let rows = deadline(closing.exec_with_returning(&self.connection)).await?;
         if let Some(row) = rows.into_iter().next() {

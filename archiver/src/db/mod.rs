@@ -13,7 +13,7 @@ mod shows;
 pub(crate) use claims::{Aim, Claim, Claimed, Finish};
 pub(crate) use entity::{
     recording::{Gaps, Markers, Model as RecordingRow, Objects, StoredObject},
-    rendition::{Renditions, StoredRendition},
+    rendition::{PlannedRendition, Renditions, StoredRendition},
     show::Model as ShowRow,
     work::{Facts, FileWork, SentPart, Work},
 };

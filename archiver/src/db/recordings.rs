@@ -47,6 +47,8 @@ pub(crate) struct Lost {
     pub(crate) objects: Vec<StoredObject>,
     pub(crate) manifest_key: String,
     pub(crate) duration_ms: Option<u64>,
+    /// Those that are there.
+    pub(crate) renditions: Option<Renditions>,
 }
 
 impl Db {
@@ -211,6 +213,7 @@ impl Db {
             crc64nvme: Set(first.and_then(|object| object.crc64nvme.clone())),
             objects: Set(Objects(lost.objects.clone())),
             manifest_key: Set(Some(lost.manifest_key.clone())),
+            renditions: Set(lost.renditions.clone()),
             ..fresh(manifest, lost.version.clone())
         };
         let insert = Entity::insert(row).on_conflict(OnConflict::new().do_nothing().to_owned());

@@ -19,7 +19,7 @@ use super::{
     verdict::Proof,
 };
 use crate::{
-    db::{Aim, Claim, Claimed, Db, Finish, RecordingRow, Renditions, StoredObject, Work},
+    db::{Aim, Claim, Claimed, Db, Finish, RecordingRow, StoredObject, Work},
     keys::Folder,
     metrics,
     store::{Crc64, Extent, ObjectStore},
@@ -223,23 +223,30 @@ impl Job {
         let ahead = ahead.filter(|ahead| ahead.epoch + 1 == claim.epoch);
         let (work, stitcher) = match ahead.map(|ahead| *ahead) {
             Some(Ahead { stitcher, work, .. }) => (Some(work), Some(stitcher)),
-            None => (row.work, None),
+            None => (row.work.clone(), None),
         };
         let stitcher = stitcher.filter(|stitcher| stitcher.agrees(session));
         let work = work.unwrap_or_else(|| Work::fresh(self.context.part_size));
         let made = self
-            .objects(shipper, (row.objects.0, kept), work, stitcher)
+            .objects(shipper, (row.objects.0.clone(), kept), work, stitcher)
             .await?;
+        let renditions = self.renditions(&row, &made.objects);
+        let planned = renditions.as_ref().or(row.renditions.as_ref());
+        let (
+            version,
+            Objects {
+                objects, layout, ..
+            },
+        ) = (&row.version, &made);
         let manifest_key =
-            manifest::write(self, shipper, &row.version, &made.objects, &made.layout).await?;
+            manifest::write(self, shipper, version, objects, planned, layout).await?;
         Failpoint::ManifestPut.pass();
         let mut finish = outcome(session, made, manifest_key);
         if session.rehearsal {
             let sheet = rehearsal::sheet(&self.context, session, &finish).await;
             finish.sheet = serde_json::to_value(sheet).ok();
-        } else {
-            finish.renditions = Renditions::due(&self.context.renditions, &finish.objects);
         }
+        finish.renditions = renditions;
         let bytes = session.bytes();
         self.listeners.tell(Progress {
             bytes,

@@ -11,7 +11,7 @@ use super::{
     upload::Made,
 };
 use crate::{
-    db::{Facts, StoredObject, Work},
+    db::{Facts, PlannedRendition, Renditions, StoredObject, Work},
     keys::Place,
     store::{Crc64, ObjectMeta, Precondition},
 };
@@ -38,9 +38,15 @@ pub(super) async fn write(
     shipper: Shipper<'_>,
     version: &str,
     objects: &[StoredObject],
+    renditions: Option<&Renditions>,
     layout: &Layout,
 ) -> Result<String, Halt> {
-    let body = Bytes::from(text(job, version, objects, layout));
+    let mut fields = own(job, version, objects, renditions);
+    match layout {
+        Layout::Stitched(facts, work) => stitched(&mut fields, facts, work),
+        Layout::Raw(error) => raw(&mut fields, objects, error.as_deref()),
+    }
+    let body = Bytes::from(format!("{:#}\n", Value::Object(fields)));
     let meta = ObjectMeta {
         content_type: MANIFEST_TYPE.to_owned(),
         disposition: "inline".to_owned(),
@@ -75,22 +81,29 @@ pub(super) async fn write(
     }
 }
 
-fn text(job: &Job, version: &str, objects: &[StoredObject], layout: &Layout) -> String {
-    let mut manifest = serde_json::to_value(&*job.manifest).unwrap_or_default();
-    if let Some(fields) = manifest.as_object_mut() {
-        let more = [
-            ("version", json!(version)),
-            ("objects", objects.iter().map(object).collect()),
-            ("software", json!(SOFTWARE)),
-            ("reconnects", json!(job.manifest.reconnects())),
-        ];
-        fields.extend(more.map(|(name, value)| (name.to_owned(), value)));
-        match layout {
-            Layout::Stitched(facts, work) => stitched(fields, facts, work),
-            Layout::Raw(error) => raw(fields, objects, error.as_deref()),
-        }
+/// What is said whatever the layout.
+fn own(
+    job: &Job,
+    version: &str,
+    objects: &[StoredObject],
+    renditions: Option<&Renditions>,
+) -> Map<String, Value> {
+    let mut fields = match serde_json::to_value(&*job.manifest) {
+        Ok(Value::Object(fields)) => fields,
+        Ok(_) | Err(_) => Map::new(),
+    };
+    let more = [
+        ("version", json!(version)),
+        ("objects", objects.iter().map(object).collect()),
+        ("software", json!(SOFTWARE)),
+        ("reconnects", json!(job.manifest.reconnects())),
+    ];
+    fields.extend(more.map(|(name, value)| (name.to_owned(), value)));
+    if let Some(renditions) = renditions {
+        let planned: Vec<_> = renditions.0.iter().map(PlannedRendition::from).collect();
+        fields.insert("renditions".to_owned(), json!(planned));
     }
-    format!("{manifest:#}\n")
+    fields
 }
 
 fn object(object: &StoredObject) -> Value {

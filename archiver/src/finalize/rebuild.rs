@@ -12,9 +12,9 @@ use super::{
     verdict::Proof,
 };
 use crate::{
-    db::{Db, DbError, Lost, StoredObject},
+    db::{Db, DbError, Lost, PlannedRendition, Renditions, StoredObject, StoredRendition},
     keys::{self, Folder, Label, Place},
-    store::{Listed, ObjectStore, StoreError},
+    store::{Extent, Listed, ObjectStore, StoreError},
 };
 use aircheck_core::{
     id::{ShowId, version_at},
@@ -44,6 +44,8 @@ struct Beside {
     version: String,
     objects: Vec<StoredObject>,
     duration_ms: Option<u64>,
+    #[serde(default)]
+    renditions: Vec<PlannedRendition>,
 }
 
 /// What came of one manifest.
@@ -142,7 +144,14 @@ impl Rebuilder<'_> {
                 return Ok(Found::Refused(format!("{} is not as it says", object.key)));
             }
         }
-        let lost = lost(&manifest, beside, listed, &folder);
+        let mut renditions = Vec::new();
+        for planned in &beside.renditions {
+            if planned.is_of(&beside.objects) {
+                renditions.extend(self.rendition(&id, planned).await?);
+            }
+        }
+        let mut lost = lost(&manifest, beside, listed, &folder);
+        lost.renditions = (!renditions.is_empty()).then_some(Renditions(renditions));
         if self.db.restore(&manifest, &lost).await? {
             tracing::warn!(
                 session_id = id,
@@ -152,6 +161,28 @@ impl Rebuilder<'_> {
             return Ok(Found::Restored);
         }
         refused("another recording has its version")
+    }
+
+    /// One that was made: its object bears the session's token. Nobody else knows its checksum, so it is
+    /// what the store says, or what is read.
+    async fn rendition(
+        &self,
+        id: &str,
+        planned: &PlannedRendition,
+    ) -> Result<Option<StoredRendition>, StoreError> {
+        let key = &planned.key;
+        let head = self.store.head(key).await?;
+        let Some(head) = head.filter(|head| head.session.as_deref() == Some(id)) else {
+            return Ok(None);
+        };
+        let whole = match head.crc {
+            Some(crc) => Some(Extent {
+                bytes: head.bytes,
+                crc,
+            }),
+            None => self.store.read_back(key).await?,
+        };
+        Ok(whole.map(|whole| planned.clone().found(whole)))
     }
 
     async fn is_proved(&self, id: &str, object: &StoredObject) -> Result<bool, Halt> {
@@ -187,5 +218,6 @@ fn lost(manifest: &Manifest, beside: Beside, listed: &Listed, folder: &Folder) -
         objects: beside.objects,
         manifest_key: listed.key.clone(),
         duration_ms: beside.duration_ms,
+        renditions: None,
     }
 }

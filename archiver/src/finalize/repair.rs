@@ -11,7 +11,7 @@ use super::{
     verdict::Proof,
 };
 use crate::{
-    db::{Aim, Claimed, Facts, RecordingRow, StoredObject},
+    db::{Aim, Claimed, Facts, RecordingRow, Renditions, StoredObject},
     keys::Place,
 };
 use aircheck_core::recording::Status;
@@ -66,6 +66,31 @@ impl Job {
             Claimed::Final(row) => Ok(*row),
             Claimed::Theirs => Err(Halt::ClaimLost),
         }
+    }
+
+    /// What is to be made of these objects beside what the row has already; `None`: that stays as it is.
+    pub(super) fn renditions(
+        &self,
+        row: &RecordingRow,
+        objects: &[StoredObject],
+    ) -> Option<Renditions> {
+        let wishes = &self.context.renditions;
+        if self.manifest.rehearsal {
+            return None;
+        }
+        if !is_final(row) {
+            return Renditions::due(wishes, objects);
+        }
+        // A recording that is repaired has new files.
+        let known = row.objects.0.iter().map(|object| &object.key);
+        let known: Vec<_> = known.collect();
+        let new = objects
+            .iter()
+            .filter(|object| !known.contains(&&object.key));
+        let new: Vec<_> = new.cloned().collect();
+        let mut all = row.renditions.clone().unwrap_or_default();
+        all.0.extend(Renditions::due(wishes, &new)?.0);
+        Some(all)
     }
 
     /// Raw takes of a final recording, which stay its objects whatever is made beside them.

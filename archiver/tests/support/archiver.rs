@@ -10,8 +10,8 @@ use aircheck_core::spool::Manifest;
 use aircheck_proto::{
     Fault,
     archiver::{
-        AdvanceRecordingRequest, FinalizeRequest, FinalizeResponse, ListRecordingsRequest,
-        Recording, RepairOutcome, RepairRecordingRequest,
+        AdvanceRecordingRequest, FinalizeRequest, FinalizeResponse, GetRecordingRequest,
+        ListRecordingsRequest, Recording, RepairOutcome, RepairRecordingRequest,
         archiver_service_client::ArchiverServiceClient,
     },
 };
@@ -94,6 +94,28 @@ impl Archiver {
         };
         let answer = client.list_recordings(request).await.expect("a list");
         answer.into_inner().items
+    }
+
+    /// One recording.
+    pub async fn recording(&self, id: &str) -> Recording {
+        let mut client = self.client.clone();
+        let found = client.get_recording(GetRecordingRequest { id: id.to_owned() });
+        let found = found.await.expect("an answer").into_inner();
+        found.recording.expect("a recording")
+    }
+
+    /// The recording, once none of its renditions is due any more.
+    pub async fn rendered(&self, id: &str) -> Recording {
+        let settle = async {
+            loop {
+                let recording = self.recording(id).await;
+                if recording.renditions.iter().all(|r| r.status != "due") {
+                    return recording;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(HANG, settle).await.expect("they are made")
     }
 
     /// Asks to finalize and collects all responses.

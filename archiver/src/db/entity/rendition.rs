@@ -40,6 +40,51 @@ pub struct StoredRendition {
     pub error: Option<String>,
 }
 
+/// One as a manifest names it: wanted, whether or not it was ever made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlannedRendition {
+    format: Format,
+    bitrate: u32,
+    source: String,
+    pub(crate) key: String,
+}
+
+impl From<&StoredRendition> for PlannedRendition {
+    fn from(stored: &StoredRendition) -> Self {
+        Self {
+            format: stored.format,
+            bitrate: stored.bitrate,
+            source: stored.source.clone(),
+            key: stored.key.clone(),
+        }
+    }
+}
+
+impl PlannedRendition {
+    /// Whether its key is that of a rendition of one of these objects.
+    pub(crate) fn is_of(&self, objects: &[StoredObject]) -> bool {
+        let is_source = |object: &StoredObject| object.key == self.source;
+        objects.iter().any(is_source)
+            && self.key == keys::beside(&self.source, self.format.extension())
+    }
+
+    /// One that is there.
+    pub(crate) fn found(self, whole: Extent) -> StoredRendition {
+        StoredRendition {
+            format: self.format,
+            bitrate: self.bitrate,
+            status: Status::Done,
+            source: self.source,
+            key: self.key,
+            bytes: Some(whole.bytes),
+            crc64nvme: Some(whole.crc.to_base64()),
+            upload_id: None,
+            attempts: 1,
+            error: None,
+        }
+    }
+}
+
 impl Renditions {
     /// What is to be made of these objects; `None`: nothing.
     pub(crate) fn due(wishes: &[Wish], objects: &[StoredObject]) -> Option<Self> {
