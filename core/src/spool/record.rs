@@ -15,7 +15,8 @@
 //!          synced before this record was written
 //! 40  ...  payload; then zeros up to a multiple of 8
 //! ```
-//! All integers are little-endian. A length and checksum of zero mark the end of what was written,
+//! Events are written twice, one right behind the other: they are few, and to lose one may mean to lose a
+//! take or the whole session. All integers are little-endian. A length and checksum of zero mark the end of what was written,
 //! since segments are preallocated as zeros.
 
 use crate::id::SessionId;
@@ -90,6 +91,22 @@ pub enum NoRecord {
 #[must_use]
 pub fn total_bytes(payload_bytes: usize) -> usize {
     (HEAD_BYTES + payload_bytes).next_multiple_of(ALIGN_BYTES)
+}
+
+/// Bytes that an event takes up, written as [`encode_event`] does.
+#[must_use]
+pub fn event_bytes(payload_bytes: usize) -> usize {
+    2 * total_bytes(payload_bytes)
+}
+
+/// Appends an event to `to`, twice. Both copies say the same, so it is found where one is damaged.
+///
+/// # Panics
+/// As [`encode`].
+pub fn encode_event(to: &mut Vec<u8>, segment: u64, session: SessionId, seq: u64, json: &[u8]) {
+    let kind = Kind::Event { session, seq };
+    encode(to, segment, &kind, json);
+    encode(to, segment, &kind, json);
 }
 
 /// Appends a record to `to`.
@@ -200,6 +217,48 @@ fn kind<'a>(head: &[u8; HEAD_BYTES], payload: &'a [u8]) -> Option<(Kind, &'a [u8
         _ => return None,
     };
     Some((kind, payload))
+}
+
+/// What a damaged record was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damaged {
+    /// A header or a commit, which hold nothing of a session.
+    Frame,
+    /// One of an event's two copies.
+    Event,
+    /// Bytes, or more than one record; what it says of its session may be damaged as well.
+    Bytes {
+        /// Whose, if that is still right.
+        session: SessionId,
+    },
+}
+
+/// How the payload of every event begins.
+const EVENT_BEGINS: &[u8] = b"{\"event\":\"";
+
+/// What lay at `position`, where `stretch` is all of it up to the next valid record. Right where one bit of
+/// one record was flipped; where more is damaged, in doubt [`Damaged::Bytes`].
+#[must_use]
+pub fn damaged(position: u64, stretch: &[u8]) -> Damaged {
+    let header_bytes = total_bytes(MAGIC.len() + size_of::<u64>());
+    let is_header = position == 0 && stretch.len() == header_bytes;
+    let Some((head, payload)) = stretch.split_first_chunk::<HEAD_BYTES>() else {
+        return Damaged::Frame;
+    };
+    // Nobody writes events or bytes without a payload.
+    if is_header || payload.is_empty() {
+        return Damaged::Frame;
+    }
+    let length = u32::from_le_bytes(field(head, 4));
+    let fits = |length: u32| total_bytes(length as usize) == stretch.len();
+    let is_one = fits(length) || (0..u32::BITS).any(|bit| fits(length ^ (1 << bit)));
+    let begins = payload.iter().zip(EVENT_BEGINS);
+    let differing: u32 = begins.map(|(is, due)| (is ^ due).count_ones()).sum();
+    if is_one && payload.len() >= EVENT_BEGINS.len() && differing <= 1 {
+        return Damaged::Event;
+    }
+    let session = SessionId(u128::from_le_bytes(field(head, 16)).into());
+    Damaged::Bytes { session }
 }
 
 fn field<const N: usize>(head: &[u8; HEAD_BYTES], at: usize) -> [u8; N] {

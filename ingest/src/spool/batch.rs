@@ -13,7 +13,7 @@ use std::sync::{Arc, atomic::Ordering};
 pub(super) fn record_bytes(command: &Command) -> usize {
     match command {
         Command::Bytes { data, .. } => record::total_bytes(data.len()),
-        Command::Event { json, .. } => record::total_bytes(json.len()),
+        Command::Event { json, .. } => record::event_bytes(json.len()),
         _ => 0,
     }
 }

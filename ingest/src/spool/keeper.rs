@@ -322,7 +322,12 @@ impl Keeper {
             };
             copied.push((place.position, new));
             let payload = &read[record::HEAD_BYTES..][..place.len as usize];
-            record::encode(&mut buffer, file.number, &kind, payload);
+            match kind {
+                Kind::Event { session, seq } => {
+                    record::encode_event(&mut buffer, file.number, session, seq, payload);
+                }
+                _ => record::encode(&mut buffer, file.number, &kind, payload),
+            }
             if buffer.len() >= PIECE_BYTES {
                 growing.position += self.flush(file, growing.position, &mut buffer)?;
             }

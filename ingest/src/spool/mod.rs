@@ -277,7 +277,7 @@ impl Spool {
         let writer = writer::Writer::new(
             config,
             journal,
-            recovery.segments,
+            (recovery.segments, recovery.last_bytes),
             receiver,
             queued_bytes,
             keeper,

@@ -2,6 +2,7 @@
 //!
 //! Owns the reading of segments from front to back. Must never invent a byte: a record counts only if
 //! its checksum holds, and bytes that were synced but are damaged are reported, not skipped silently.
+//! Must never call a recording failed that lacks nothing: a damaged copy of an event costs nothing.
 
 use super::{
     Error, SessionSpool, Shared,
@@ -13,11 +14,16 @@ use aircheck_core::{
     recording::Gap,
     spool::{
         Event, Manifest, Stage,
-        record::{self, ALIGN_BYTES, Kind, NoRecord},
+        record::{self, ALIGN_BYTES, Damaged, Kind, NoRecord},
     },
 };
 use aircheck_runtime::failpoint::Failpoint;
-use std::{collections::HashMap, os::unix::fs::FileExt as _, path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    os::unix::fs::FileExt as _,
+    path::Path,
+    sync::Arc,
+};
 
 /// A session found on disk that is not done.
 #[derive(Debug)]
@@ -31,11 +37,22 @@ pub struct Recovered {
 pub(super) struct Found {
     pub(super) manifest: Manifest,
     pub(super) events: u64,
+    suspected: Option<Suspicion>,
+}
+
+/// Bytes are damaged that may be a session's.
+struct Suspicion {
+    /// The take it was sending, and how far; bytes that follow there prove that none are missing.
+    take: u32,
+    end: u64,
+    reason: String,
 }
 
 pub(super) struct Recovery {
     pub(super) sessions: Vec<(Arc<Shared>, Found)>,
     pub(super) segments: Vec<Arc<Segment>>,
+    /// How much of the last segment was read, and is synced.
+    pub(super) last_bytes: u64,
     /// The first number that no kept file has had.
     pub(super) next_kept: u64,
 }
@@ -44,7 +61,11 @@ pub(super) struct Recovery {
 struct Reading {
     sessions: HashMap<SessionId, (Arc<Shared>, Found)>,
     /// Where each session that has ended was seen: its records may come twice.
-    done: std::collections::HashSet<SessionId>,
+    done: HashSet<SessionId>,
+    /// Sessions without a beginning: of those that are over it goes first.
+    strangers: HashSet<SessionId>,
+    /// A torn tail is read: what does not follow exactly was never acknowledged.
+    torn: bool,
 }
 
 /// Reads the journal.
@@ -63,16 +84,20 @@ pub(super) fn recover(journal: &Path) -> Result<Recovery, Error> {
         reading.read(file, &read_segment(file, u64::MAX)?, 0);
     }
     // One segment in memory at a time: a spool may be larger than the machine.
+    let mut last_bytes = 0;
     for (at, segment) in segments.iter().enumerate() {
         let vouched = segments
             .get(at + 1)
             .map_or(Ok(0), |next| vouched(segment, next))?;
-        reading.read(segment, &read_segment(segment, u64::MAX)?, vouched);
+        last_bytes = reading.read(segment, &read_segment(segment, u64::MAX)?, vouched);
     }
     reading.own(journal, &kept)?;
     let mut sessions: Vec<_> = reading.sessions.into_values().collect();
     sessions.sort_by_key(|(shared, _)| shared.id);
     for (shared, found) in &mut sessions {
+        if let Some(Suspicion { reason, .. }) = found.suspected.take() {
+            found.manifest.recording_error.get_or_insert(reason);
+        }
         let index = shared.index();
         for (take, record) in (0..).zip(&mut found.manifest.takes) {
             record.bytes = index.end(take);
@@ -87,6 +112,7 @@ pub(super) fn recover(journal: &Path) -> Result<Recovery, Error> {
     Ok(Recovery {
         sessions,
         segments,
+        last_bytes,
         next_kept: last_kept + 1,
     })
 }
@@ -126,8 +152,9 @@ fn read_segment(segment: &Segment, bytes_max: u64) -> Result<Vec<u8>, Error> {
 }
 
 impl Reading {
-    /// Reads one segment; `vouched` is how much of it the next one's header says was synced.
-    fn read(&mut self, segment: &Arc<Segment>, content: &[u8], vouched: u64) {
+    /// Reads one segment; `vouched` is how much of it the next one's header says was synced. Returns how
+    /// much of it is no torn tail.
+    fn read(&mut self, segment: &Arc<Segment>, content: &[u8], vouched: u64) -> u64 {
         let mut position = 0;
         while position < content.len() {
             match record::decode(segment.number, &content[position..]) {
@@ -141,11 +168,28 @@ impl Reading {
                             self.damaged(segment, content, position, next);
                             position = next;
                         }
-                        None => return,
+                        None => {
+                            self.read_torn(segment, content, position);
+                            break;
+                        }
                     }
                 }
             }
         }
+        position as u64
+    }
+
+    /// What can't be read at `position` was never synced, or is of the very last batch, which nothing
+    /// vouches for. Behind it, only what follows exactly on what is known can have been acknowledged.
+    fn read_torn(&mut self, segment: &Arc<Segment>, content: &[u8], mut position: usize) {
+        self.torn = true;
+        while let Some(next) = next_record(segment.number, content, position) {
+            position = next;
+            if let Ok(found) = record::decode(segment.number, &content[position..]) {
+                self.take(segment, position as u64, found.kind, found.payload);
+            }
+        }
+        self.torn = false;
     }
 
     /// Gives each session its kept files. Those of sessions that are over go first of all: the record of
@@ -176,11 +220,33 @@ impl Reading {
             "spool segment {} is damaged at {from}..{to}",
             segment.number
         );
-        let named = content
-            .get(from + 16..from + 32)
-            .and_then(|id| Some(SessionId(u128::from_le_bytes(id.try_into().ok()?).into())));
-        if let Some((_, found)) = named.and_then(|id| self.sessions.get_mut(&id)) {
+        match record::damaged(from as u64, &content[from..to]) {
+            // Where both copies of an event are gone, the next one's number says so.
+            Damaged::Frame | Damaged::Event => {}
+            Damaged::Bytes { session } => self.lost(session, reason),
+        }
+    }
+
+    /// Bytes are lost that name a session. Where there is no such session the name is damaged as well:
+    /// then it may be any that is open, unless it goes on as if nothing had happened.
+    fn lost(&mut self, named: SessionId, reason: String) {
+        if let Some((_, found)) = self.sessions.get_mut(&named) {
             found.manifest.recording_error.get_or_insert(reason);
+            return;
+        }
+        if self.done.contains(&named) || self.strangers.contains(&named) {
+            return;
+        }
+        for (shared, found) in self.sessions.values_mut() {
+            if matches!(found.manifest.stage, Stage::Live | Stage::Grace { .. }) {
+                let last = found.manifest.takes.len().saturating_sub(1);
+                let take = u32::try_from(last).unwrap_or(u32::MAX);
+                found.suspected.get_or_insert_with(|| Suspicion {
+                    take,
+                    end: shared.index().end(take),
+                    reason: reason.clone(),
+                });
+            }
         }
     }
 
@@ -204,27 +270,35 @@ impl Reading {
 
     fn bytes(&mut self, session: SessionId, take: u32, extent: Extent) {
         let Some((shared, found)) = self.sessions.get_mut(&session) else {
+            self.strangers.insert(session);
             return;
         };
         let offset = extent.offset;
         let mut index = shared.index();
         let end = index.end(take);
-        let known = found
-            .manifest
-            .gaps
+        let gaps = &mut found.manifest.gaps;
+        let mut due = offset;
+        while let Some(gap) = gaps
             .iter()
-            .any(|gap| gap.take == take && gap.to == offset);
-        if offset > end && !known {
-            let reason = format!("spool lost bytes {end}..{offset} of take {take}");
+            .find(|gap| gap.take == take && gap.from < due && due <= gap.to)
+        {
+            due = gap.from;
+        }
+        if due > end && self.torn {
+            return;
+        }
+        if due > end {
+            let reason = format!("spool lost bytes {end}..{due} of take {take}");
             found.manifest.recording_error.get_or_insert(reason);
-            let cause = "spool".to_owned();
-            found.manifest.gaps.push(Gap {
+            gaps.push(Gap {
                 take,
                 from: end,
-                to: offset,
-                cause,
+                to: due,
+                cause: "spool".to_owned(),
             });
         }
+        let suspected = &mut found.suspected;
+        suspected.take_if(|at| at.take == take && at.end == offset);
         index.add_bytes(take, extent);
     }
 
@@ -247,6 +321,7 @@ impl Reading {
                         Found {
                             manifest: *manifest,
                             events: 1,
+                            suspected: None,
                         },
                     ),
                 );
@@ -256,7 +331,7 @@ impl Reading {
         let Some((shared, found)) = self.sessions.get_mut(&id) else {
             return;
         };
-        if seq < found.events {
+        if seq < found.events || (seq > found.events && self.torn) {
             return;
         }
         if seq > found.events {
@@ -281,20 +356,15 @@ impl Reading {
 /// Whether what can't be read at `position` was synced once: then the next readable record after it.
 /// Otherwise it is the torn end of a batch that nobody was told about, and reading ends.
 fn damaged_until(segment: u64, content: &[u8], position: usize, vouched: u64) -> Option<usize> {
-    let mut next = position;
+    let mut at = position;
     let mut resync = None;
     let mut synced = vouched;
-    while next + ALIGN_BYTES < content.len() {
-        next += ALIGN_BYTES;
-        // Cheap look first: a record never begins with eight zero bytes.
-        if content[next..].starts_with(&[0; ALIGN_BYTES]) {
-            continue;
-        }
-        let Ok(found) = record::decode(segment, &content[next..]) else {
-            continue;
-        };
+    while let Some(next) = next_record(segment, content, at) {
+        at = next;
         resync.get_or_insert(next);
-        if let Kind::Commit { synced: below } = found.kind {
+        if let Ok(found) = record::decode(segment, &content[next..])
+            && let Kind::Commit { synced: below } = found.kind
+        {
             synced = synced.max(below);
         }
         if synced > position as u64 {
@@ -302,5 +372,16 @@ fn damaged_until(segment: u64, content: &[u8], position: usize, vouched: u64) ->
         }
     }
     // Nothing readable follows, but the next segment vouches for more than there is.
-    (synced > position as u64).then_some(content.len())
+    let end = usize::try_from(synced).map_or(content.len(), |end| end.min(content.len()));
+    (end > position).then_some(end)
+}
+
+/// Where the next readable record lies behind `position`.
+fn next_record(segment: u64, content: &[u8], position: usize) -> Option<usize> {
+    let behind = (position + ALIGN_BYTES..content.len()).step_by(ALIGN_BYTES);
+    // Cheap look first: a record never begins with eight zero bytes.
+    behind.into_iter().find(|at| {
+        let from = &content[*at..];
+        !from.starts_with(&[0; ALIGN_BYTES]) && record::decode(segment, from).is_ok()
+    })
 }

@@ -8,6 +8,7 @@ use aircheck_core::{
 };
 use std::path::Path;
 
+mod damage;
 mod heal;
 mod kept;
 

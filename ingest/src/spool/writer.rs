@@ -85,11 +85,12 @@ impl Writer {
     pub(super) fn new(
         config: Config,
         journal: PathBuf,
-        closed: Vec<Arc<Segment>>,
+        recovered: (Vec<Arc<Segment>>, u64),
         commands: Receiver<Command>,
         queued_bytes: Arc<AtomicU64>,
         keeper: keeper::Handle,
     ) -> Self {
+        let (closed, recovered_bytes) = recovered;
         let last = closed.last().map_or(0, |segment| segment.number);
         Self {
             config,
@@ -97,8 +98,7 @@ impl Writer {
             closed: closed.into(),
             open: None,
             next_number: last + 1,
-            // Recovery has read what is there; nothing of it needs to be vouched for again.
-            previous: (last, 0),
+            previous: (last, recovered_bytes),
             commands,
             queued_bytes,
             keeper: Some(keeper),
@@ -393,11 +393,7 @@ impl Writer {
                     record::encode(&mut self.buffer, number, &kind, data);
                 }
                 Command::Event { session, seq, json } => {
-                    let kind = Kind::Event {
-                        session: session.id,
-                        seq: *seq,
-                    };
-                    record::encode(&mut self.buffer, number, &kind, json);
+                    record::encode_event(&mut self.buffer, number, session.id, *seq, json);
                 }
                 _ => {}
             }
