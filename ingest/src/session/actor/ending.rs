@@ -60,7 +60,9 @@ impl Actor {
                 self.registry.finalize(manifest);
                 self.say(Response::Progress(ingest::Progress { bytes, archived: 0 }));
             }
-            Ending::Closing if settled => self.over(),
+            // Events that a failing disk refuses are held until it is well: to be over before that would
+            // let a crash find the session open.
+            Ending::Closing if events >= self.persisted => self.over(),
             _ => {}
         }
         self.ack_if_due();
