@@ -4,6 +4,7 @@
 //! what the contract says is written here a second time, by hand, on purpose. A rig panics with what
 //! it saw instead of returning errors, because its callers are tests.
 
+pub mod authority;
 pub mod broadcaster;
 pub mod browser;
 pub mod capture;

@@ -2,7 +2,7 @@
 //!
 //! Owns their names, defaults and limits.
 
-use crate::sink::{LiveSink, LiveSinkParser, Watch};
+use crate::sink::{Encoding, LiveSink, LiveSinkParser, Watch};
 use aircheck_core::{session::Limits, wire::GRACE_MAX_S};
 use aircheck_runtime::args;
 use clap::Args;
@@ -88,11 +88,19 @@ pub struct Options {
         default_value = "ffmpeg"
     )]
     pub ffmpeg: PathBuf,
+    /// Certificates (PEM) of the authorities that rtmps servers are believed for, instead of the system's
+    #[arg(
+        long,
+        env = "AIRCHECK_LIVE_SINK_CA_FILE",
+        value_name = "FILE",
+        requires = "live_sinks"
+    )]
+    pub live_sink_ca_file: Option<PathBuf>,
 }
 
 const LIVE_SINK: &str = "Servers that every show is carried on to, separated by commas; {show_id} \
     stands for the show: icecast://user:password@host:port/{show_id}.mp3 (or .ogg, .webm), \
-    rtmp://host/app/{show_id}. URLs with a password or key belong into the environment: arguments can \
+    rtmp://host/app/{show_id}, rtmps://host/app/{show_id}. URLs with a password or key belong into the environment: arguments can \
     be seen by every user of the machine";
 
 /// Longest grace, as the contract has it.
@@ -123,6 +131,14 @@ fn segment(text: &str) -> Result<u64, String> {
 }
 
 impl Options {
+    /// What encodes for sinks.
+    pub(crate) fn encoding(&self) -> Encoding {
+        Encoding {
+            ffmpeg: self.ffmpeg.clone(),
+            ca_file: self.live_sink_ca_file.clone(),
+        }
+    }
+
     /// What of a show's sound is watched.
     pub(crate) fn watch(&self) -> Watch {
         Watch {

@@ -177,7 +177,7 @@ impl Registry {
         let (sinks, feeds) = Sinks::start(
             wanted,
             watch,
-            &self.options.ffmpeg,
+            &self.options.encoding(),
             &handle.seat.show,
             &self.sinks,
         );

@@ -11,7 +11,11 @@ use aircheck_runtime::{
     levels::Span,
     program::{End, Pipes, Program},
 };
-use std::{ffi::OsString, io::Write as _, path::Path};
+use std::{
+    ffi::OsString,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 use tempfile::NamedTempFile;
 
 const INPUT: &[&str] = &[
@@ -94,6 +98,14 @@ const H264: &[&str] = &[
     "5000k",
 ];
 
+/// What encodes, and whom it believes.
+#[derive(Clone, Debug)]
+pub(crate) struct Encoding {
+    pub(crate) ffmpeg: PathBuf,
+    /// Instead of the authorities that the system knows.
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
 /// What the stream holds, as its init segment says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Codecs {
@@ -163,11 +175,16 @@ impl Order {
         }
     }
 
-    /// A stream to an RTMP server; progress on standard output.
+    /// A stream to an RTMP server; progress on standard output. With TLS the server has to prove that it
+    /// is the one that was named, else it would be handed the key: ffmpeg by itself asks for no proof.
     ///
     /// # Errors
     /// If the file for the stream key can't be written.
-    pub(crate) fn rtmp(stream: &Stream<'_>, codecs: Codecs) -> std::io::Result<Self> {
+    pub(crate) fn rtmp(
+        stream: &Stream<'_>,
+        codecs: Codecs,
+        ca_file: Option<&Path>,
+    ) -> std::io::Result<Self> {
         let mut secrets = NamedTempFile::new()?;
         // An options file is the one way to hand ffmpeg a key that is not an argument.
         writeln!(secrets, "rtmp_app={}", stream.app)?;
@@ -182,20 +199,18 @@ impl Order {
         let progress: &[&str] = &["-progress", "pipe:1", "-stats_period", "1"];
         let head = [progress, INPUT, FLV].into_iter().chain(video);
         let whitelist = "rtmp,rtmps,tcp,tls";
-        let rest: [&[&str]; 1] = [&[
-            "-metadata",
-            &title,
-            "-protocol_whitelist",
-            whitelist,
-            "-fpre",
-        ]];
-        let arguments = head.chain(rest).flatten().map(OsString::from);
-        let last = [
-            secrets.path().as_os_str().to_owned(),
-            OsString::from(&stream.url),
-        ];
+        let rest: &[&str] = &["-metadata", &title, "-protocol_whitelist", whitelist];
+        let mut arguments: Vec<OsString> =
+            head.chain([rest]).flatten().map(OsString::from).collect();
+        if stream.url.starts_with("rtmps:") {
+            arguments.extend(["-tls_verify", "1"].map(OsString::from));
+            let ca_file = ca_file.map(|file| ["-ca_file".into(), file.as_os_str().to_owned()]);
+            arguments.extend(ca_file.into_iter().flatten());
+        }
+        arguments.extend(["-fpre".into(), secrets.path().as_os_str().to_owned()]);
+        arguments.push(OsString::from(&stream.url));
         Ok(Self {
-            arguments: arguments.chain(last).collect(),
+            arguments,
             secrets: Some(secrets),
         })
     }
@@ -264,7 +279,7 @@ mod tests {
             key: "sesame".to_owned(),
             show_id: "7",
         };
-        let order = Order::rtmp(&stream, Codecs::of(b"A_OPUS V_VP8")).expect("a file");
+        let order = Order::rtmp(&stream, Codecs::of(b"A_OPUS V_VP8"), None).expect("a file");
         let arguments = joined(&order);
         assert!(
             !arguments.contains("sesame") && arguments.contains("libx264"),
@@ -275,7 +290,7 @@ mod tests {
             file.metadata().expect("stat").permissions().mode() & 0o077,
             0
         );
-        let h264 = Order::rtmp(&stream, Codecs::of(b"V_MPEG4/ISO/AVC")).expect("a file");
+        let h264 = Order::rtmp(&stream, Codecs::of(b"V_MPEG4/ISO/AVC"), None).expect("a file");
         assert!(joined(&h264).contains("-c:v copy"));
     }
 }

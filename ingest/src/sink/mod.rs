@@ -20,6 +20,7 @@ mod target;
 
 pub use target::{LiveSink, LiveSinkError, LiveSinkParser};
 
+pub(crate) use encoder::Encoding;
 pub(crate) use feed::Feed;
 pub(crate) use levels::Watch;
 
@@ -27,7 +28,7 @@ use aircheck_core::id::ShowId;
 use aircheck_proto::ingest::{self, Alarm};
 use levels::Ears;
 use report::Board;
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 use supervisor::{Goal, Supervisor};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
@@ -47,7 +48,7 @@ impl Sinks {
     pub(crate) fn start(
         sinks: &[LiveSink],
         watch: Watch,
-        ffmpeg: &Path,
+        encoding: &Encoding,
         show_id: &ShowId,
         tasks: &TaskTracker,
     ) -> (Self, Vec<Feed>) {
@@ -57,8 +58,8 @@ impl Sinks {
             let board = Arc::new(Board::new(name, kind, Arc::clone(&news)));
             let (feed, media) = feed::channel(Arc::clone(&board));
             feeds.push(feed);
-            let (show_id, ffmpeg) = (show_id.to_string(), ffmpeg.to_owned());
-            let supervisor = Supervisor::new(show_id, goal, ffmpeg, media, Arc::clone(&board));
+            let (show_id, encoding) = (show_id.to_string(), encoding.clone());
+            let supervisor = Supervisor::new(show_id, goal, encoding, media, Arc::clone(&board));
             tasks.spawn(supervisor.run());
             board
         };

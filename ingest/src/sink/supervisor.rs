@@ -4,7 +4,7 @@
 //! outlive it by more than the time the last words need.
 
 use super::{
-    encoder::{Codecs, Encoder, Order},
+    encoder::{Codecs, Encoder, Encoding, Order},
     feed::{Cluster, Media},
     flow::{self, FlowError, Progress},
     icecast::{self, OpenError},
@@ -78,7 +78,7 @@ enum Outlet<'a> {
 pub(crate) struct Supervisor {
     show_id: String,
     goal: Goal,
-    ffmpeg: PathBuf,
+    encoding: Encoding,
     media: Media,
     board: Arc<Board>,
 }
@@ -87,14 +87,14 @@ impl Supervisor {
     pub(crate) fn new(
         show_id: String,
         goal: Goal,
-        ffmpeg: PathBuf,
+        encoding: Encoding,
         media: Media,
         board: Arc<Board>,
     ) -> Self {
         Self {
             show_id,
             goal,
-            ffmpeg,
+            encoding,
             media,
             board,
         }
@@ -143,7 +143,8 @@ impl Supervisor {
             Goal::Server(target) => match target.way() {
                 Way::Icecast(mount) => return self.feed_icecast(beginning, &mount, codecs).await,
                 Way::Rtmp(stream) => (
-                    Order::rtmp(&stream, codecs).map_err(Failure::Start)?,
+                    Order::rtmp(&stream, codecs, self.encoding.ca_file.as_deref())
+                        .map_err(Failure::Start)?,
                     Outlet::Itself,
                 ),
             },
@@ -170,9 +171,9 @@ impl Supervisor {
     }
 
     fn start(&self, order: Order) -> Result<(Encoder, Pipes), Failure> {
-        Encoder::start(&self.ffmpeg, order).map_err(|error| match error.kind() {
+        Encoder::start(&self.encoding.ffmpeg, order).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Failure::NoEncoder {
-                program: self.ffmpeg.clone(),
+                program: self.encoding.ffmpeg.clone(),
             },
             _ => Failure::Start(error),
         })

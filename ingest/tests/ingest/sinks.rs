@@ -1,7 +1,10 @@
 //! Live sinks against real servers: what is heard there, and what a broken one may not do.
 
 use crate::support::{Broadcaster, CAPTURE, Ingest};
-use aircheck_e2e::servers::{self, SECRET};
+use aircheck_e2e::{
+    authority::Authority,
+    servers::{self, SECRET},
+};
 use aircheck_proto::ingest::{
     Alarm, SessionState, SessionStatus, SinkState, SinkStatus, publish_response::Response,
 };
@@ -215,6 +218,50 @@ async fn icecast_is_served_in_three_formats_through_a_drop_and_a_killed_encoder(
     assert_eq!(archived, SWEEP.len() as u64);
     no_secret_in(&log());
     assert!(log().contains("sink down"), "the log is kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rtmps_goes_only_to_the_server_that_proves_its_name() {
+    let (server, authority) = (servers::nginx_rtmp().await, Authority::new());
+    let behind = format!("127.0.0.1:{}", server.port);
+    let (port, guard) = authority.guard(&behind).await;
+    let ca_file = server.dir.path().join("ca.pem");
+    std::fs::write(&ca_file, &authority.pem).expect("write");
+    let ca_file = ["--live-sink-ca-file", ca_file.to_str().expect("utf-8")];
+
+    let url = |host: &str| format!("rtmps://{host}:{port}/live/{{show_id}}");
+    for (name, more, show) in [
+        ("localhost", &[][..], "unknown"),
+        ("127.0.0.1", &ca_file, "other"),
+    ] {
+        let ingest = ingest(&[url(name)], more).await;
+        let (mut liar, _) = host(&ingest, show).await;
+        play(&liar, 0..SWEEP.len() / 4).await;
+        until(&ingest, show, "it is refused", |status| {
+            let sink = &status.sinks[0];
+            sink.state() == SinkState::Down && sink.error().contains("ertificate")
+        })
+        .await;
+        liar.stop().await;
+        liar.end().await;
+        ingest.stop().await;
+        assert!(!server.dir.path().join(format!("{show}.flv")).exists());
+    }
+
+    let ingest = ingest(&[url("localhost")], &ca_file).await;
+    let (mut sound, _) = host(&ingest, "proved").await;
+    play(&sound, 0..SWEEP.len()).await;
+    until(&ingest, "proved", "it is up", |status| {
+        is_up(status, "/live")
+    })
+    .await;
+    sound.stop().await;
+    sound.end().await;
+    ingest.stop().await;
+    let all = servers::pitches(&server.dir.path().join("proved.flv"));
+    assert!((76..=82).contains(&all.len()), "20 s: {}", all.len());
+    rises(&all[1..all.len() - 1]);
+    guard.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
