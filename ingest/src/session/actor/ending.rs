@@ -60,9 +60,7 @@ impl Actor {
                 self.registry.finalize(manifest);
                 self.say(Response::Progress(ingest::Progress { bytes, archived: 0 }));
             }
-            // Events that a failing disk refuses are held until it is well: to be over before that would
-            // let a crash find the session open.
-            Ending::Closing if events >= self.persisted => self.over(),
+            Ending::Closing if settled => self.over(),
             _ => {}
         }
         self.ack_if_due();
