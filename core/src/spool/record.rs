@@ -16,8 +16,8 @@
 //! 40  ...  payload; then zeros up to a multiple of 8
 //! ```
 //! Events are written twice, one right behind the other: they are few, and to lose one may mean to lose a
-//! take or the whole session. All integers are little-endian. A length and checksum of zero mark the end of what was written,
-//! since segments are preallocated as zeros.
+//! take or the whole session. All integers are little-endian. A length and checksum of zero mark the end
+//! of what was written, since segments are preallocated as zeros.
 
 use crate::id::SessionId;
 use thiserror::Error;
@@ -93,27 +93,25 @@ pub fn total_bytes(payload_bytes: usize) -> usize {
     (HEAD_BYTES + payload_bytes).next_multiple_of(ALIGN_BYTES)
 }
 
-/// Bytes that an event takes up, written as [`encode_event`] does.
+/// Bytes that an event takes up, written as [`write()`] does.
 #[must_use]
 pub fn event_bytes(payload_bytes: usize) -> usize {
     2 * total_bytes(payload_bytes)
 }
 
-/// Appends an event to `to`, twice. Both copies say the same, so it is found where one is damaged.
-///
-/// # Panics
-/// As [`encode`].
-pub fn encode_event(to: &mut Vec<u8>, segment: u64, session: SessionId, seq: u64, json: &[u8]) {
-    let kind = Kind::Event { session, seq };
-    encode(to, segment, &kind, json);
-    encode(to, segment, &kind, json);
-}
-
-/// Appends a record to `to`.
+/// Appends what a segment has of a record to `to`: an event twice, so that it is found where one copy is
+/// damaged, anything else once.
 ///
 /// # Panics
 /// If the payload is longer than [`PAYLOAD_MAX`]; callers have checked by then.
-pub fn encode(to: &mut Vec<u8>, segment: u64, kind: &Kind, payload: &[u8]) {
+pub fn write(to: &mut Vec<u8>, segment: u64, kind: &Kind, payload: &[u8]) {
+    encode(to, segment, kind, payload);
+    if matches!(kind, Kind::Event { .. }) {
+        encode(to, segment, kind, payload);
+    }
+}
+
+fn encode(to: &mut Vec<u8>, segment: u64, kind: &Kind, payload: &[u8]) {
     let header_payload;
     let (code, take, session, number, payload) = match *kind {
         Kind::Header {

@@ -311,7 +311,7 @@ impl Keeper {
                 previous: 0,
                 previous_synced: 0,
             };
-            record::encode(&mut buffer, file.number, &header, &[]);
+            record::write(&mut buffer, file.number, &header, &[]);
         }
         for place in places {
             let (kind, read) = read_record(place)?;
@@ -322,12 +322,7 @@ impl Keeper {
             };
             copied.push((place.position, new));
             let payload = &read[record::HEAD_BYTES..][..place.len as usize];
-            match kind {
-                Kind::Event { session, seq } => {
-                    record::encode_event(&mut buffer, file.number, session, seq, payload);
-                }
-                _ => record::encode(&mut buffer, file.number, &kind, payload),
-            }
+            record::write(&mut buffer, file.number, &kind, payload);
             if buffer.len() >= PIECE_BYTES {
                 growing.position += self.flush(file, growing.position, &mut buffer)?;
             }
@@ -335,7 +330,7 @@ impl Keeper {
         growing.position += self.flush(file, growing.position, &mut buffer)?;
         // Vouches for all of it, so that damage is not taken for a torn tail once the segment is gone.
         let synced = growing.position;
-        record::encode(&mut buffer, file.number, &Kind::Commit { synced }, &[]);
+        record::write(&mut buffer, file.number, &Kind::Commit { synced }, &[]);
         growing.position += self.flush(file, growing.position, &mut buffer)?;
         Ok(copied)
     }

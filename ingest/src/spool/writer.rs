@@ -373,7 +373,7 @@ impl Writer {
         let commit = Kind::Commit {
             synced: open.synced,
         };
-        record::encode(&mut self.buffer, number, &commit, &[]);
+        record::write(&mut self.buffer, number, &commit, &[]);
         let mut placed = Vec::with_capacity(batch.len());
         for command in batch {
             placed.push(open.position + self.buffer.len() as u64);
@@ -390,10 +390,14 @@ impl Writer {
                         take: *take,
                         offset: *offset,
                     };
-                    record::encode(&mut self.buffer, number, &kind, data);
+                    record::write(&mut self.buffer, number, &kind, data);
                 }
                 Command::Event { session, seq, json } => {
-                    record::encode_event(&mut self.buffer, number, session.id, *seq, json);
+                    let kind = Kind::Event {
+                        session: session.id,
+                        seq: *seq,
+                    };
+                    record::write(&mut self.buffer, number, &kind, json);
                 }
                 _ => {}
             }
@@ -417,7 +421,7 @@ impl Writer {
         self.next_number += 1;
         let (previous, previous_synced) = self.previous;
         let mut header = Vec::new();
-        record::encode(
+        record::write(
             &mut header,
             number,
             &Kind::Header {
