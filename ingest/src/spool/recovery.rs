@@ -14,7 +14,7 @@ use aircheck_core::{
     recording::Gap,
     spool::{
         Event, Manifest, Stage,
-        record::{self, ALIGN_BYTES, Damaged, Kind, NoRecord},
+        record::{self, ALIGN_BYTES, Damaged, Kind, NoRecord, Record},
     },
 };
 use aircheck_runtime::failpoint::Failpoint;
@@ -163,13 +163,13 @@ impl Reading {
                     position += found.total_bytes;
                 }
                 Err(NoRecord::End | NoRecord::Invalid) => {
-                    match damaged_until(segment.number, content, position, vouched) {
-                        Some(next) => {
+                    match unreadable(segment.number, content, position, vouched) {
+                        Unreadable::Damage(next) => {
                             self.damaged(segment, content, position, next);
                             position = next;
                         }
-                        None => {
-                            self.read_torn(segment, content, position);
+                        Unreadable::Torn(behind) => {
+                            self.read_torn(segment, content, behind);
                             break;
                         }
                     }
@@ -179,15 +179,18 @@ impl Reading {
         position as u64
     }
 
-    /// What can't be read at `position` was never synced, or is of the very last batch, which nothing
-    /// vouches for. Behind it, only what follows exactly on what is known can have been acknowledged.
-    fn read_torn(&mut self, segment: &Arc<Segment>, content: &[u8], mut position: usize) {
+    /// Records behind a torn place, from `next` on: only what follows exactly on what is known can have been
+    /// acknowledged.
+    fn read_torn<'a>(
+        &mut self,
+        segment: &Arc<Segment>,
+        content: &'a [u8],
+        mut next: Option<(usize, Record<'a>)>,
+    ) {
         self.torn = true;
-        while let Some(next) = next_record(segment.number, content, position) {
-            position = next;
-            if let Ok(found) = record::decode(segment.number, &content[position..]) {
-                self.take(segment, position as u64, found.kind, found.payload);
-            }
+        while let Some((position, found)) = next {
+            self.take(segment, position as u64, found.kind, found.payload);
+            next = next_record(segment.number, content, position);
         }
         self.torn = false;
     }
@@ -353,35 +356,46 @@ impl Reading {
     }
 }
 
-/// Whether what can't be read at `position` was synced once: then the next readable record after it.
-/// Otherwise it is the torn end of a batch that nobody was told about, and reading ends.
-fn damaged_until(segment: u64, content: &[u8], position: usize, vouched: u64) -> Option<usize> {
-    let mut at = position;
-    let mut resync = None;
-    let mut synced = vouched;
-    while let Some(next) = next_record(segment, content, at) {
-        at = next;
-        resync.get_or_insert(next);
-        if let Ok(found) = record::decode(segment, &content[next..])
-            && let Kind::Commit { synced: below } = found.kind
-        {
-            synced = synced.max(below);
-        }
-        if synced > position as u64 {
-            return resync;
-        }
-    }
-    // Nothing readable follows, but the next segment vouches for more than there is.
-    let end = usize::try_from(synced).map_or(content.len(), |end| end.min(content.len()));
-    (end > position).then_some(end)
+/// What there is where no record can be read.
+enum Unreadable<'a> {
+    /// Bytes that were synced once, up to here.
+    Damage(usize),
+    /// The end, or the torn end of a batch: never synced, or of the very last batch, which nothing vouches
+    /// for. With the next readable record behind it.
+    Torn(Option<(usize, Record<'a>)>),
 }
 
-/// Where the next readable record lies behind `position`.
-fn next_record(segment: u64, content: &[u8], position: usize) -> Option<usize> {
-    let behind = (position + ALIGN_BYTES..content.len()).step_by(ALIGN_BYTES);
-    // Cheap look first: a record never begins with eight zero bytes.
-    behind.into_iter().find(|at| {
-        let from = &content[*at..];
-        !from.starts_with(&[0; ALIGN_BYTES]) && record::decode(segment, from).is_ok()
+fn unreadable(segment: u64, content: &[u8], position: usize, vouched: u64) -> Unreadable<'_> {
+    let first = next_record(segment, content, position);
+    let mut next = first;
+    let mut synced = vouched;
+    while synced <= position as u64
+        && let Some((at, found)) = next
+    {
+        if let Kind::Commit { synced: below } = found.kind {
+            synced = synced.max(below);
+        }
+        next = next_record(segment, content, at);
+    }
+    if synced <= position as u64 {
+        return Unreadable::Torn(first);
+    }
+    // Where nothing readable follows, the next segment vouches for more than there is.
+    Unreadable::Damage(match first {
+        Some((at, _)) => at,
+        None => usize::try_from(synced).map_or(content.len(), |end| end.min(content.len())),
+    })
+}
+
+/// The next readable record behind `position`, and where it lies.
+fn next_record(segment: u64, content: &[u8], position: usize) -> Option<(usize, Record<'_>)> {
+    let mut behind = (position + ALIGN_BYTES..content.len()).step_by(ALIGN_BYTES);
+    behind.find_map(|at| {
+        let from = &content[at..];
+        // Cheap look first: a record never begins with eight zero bytes.
+        if from.starts_with(&[0; ALIGN_BYTES]) {
+            return None;
+        }
+        Some((at, record::decode(segment, from).ok()?))
     })
 }
