@@ -100,8 +100,8 @@ pub struct Options {
 
 const LIVE_SINK: &str = "Servers that every show is carried on to, separated by commas; {show_id} \
     stands for the show: icecast://user:password@host:port/{show_id}.mp3 (or .ogg, .webm), \
-    rtmp://host/app/{show_id}, rtmps://host/app/{show_id}. URLs with a password or key belong into the environment: arguments can \
-    be seen by every user of the machine";
+    rtmp://host/app/{show_id}, rtmps://host/app/{show_id}. URLs with a password or key belong into the \
+    environment: arguments can be seen by every user of the machine";
 
 /// Longest grace, as the contract has it.
 pub const GRACE_MAX: Duration = Duration::from_secs(GRACE_MAX_S);

@@ -1,8 +1,8 @@
 //! A program that works for a service: started without a shell, in a process group of its own, and never
 //! left behind.
 //!
-//! Owns the process, the reading of its lines and the last of what it says. Must never know what it is for, nor hand it
-//! anything of our environment but `PATH`.
+//! Owns the process, the reading of its lines and the last of what it says. Must never know what it is
+//! for, nor hand it anything of our environment but `PATH`.
 
 use rustix::process::{Pid, Signal, kill_process_group, setpriority_process};
 use std::{

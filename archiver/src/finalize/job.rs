@@ -232,14 +232,9 @@ impl Job {
             .await?;
         let renditions = self.renditions(&row, &made.objects);
         let planned = renditions.as_ref().or(row.renditions.as_ref());
-        let (
-            version,
-            Objects {
-                objects, layout, ..
-            },
-        ) = (&row.version, &made);
+        let (objects, layout) = (&made.objects, &made.layout);
         let manifest_key =
-            manifest::write(self, shipper, version, objects, planned, layout).await?;
+            manifest::write(self, shipper, &row.version, objects, planned, layout).await?;
         Failpoint::ManifestPut.pass();
         let mut finish = outcome(session, made, manifest_key);
         if session.rehearsal {

@@ -150,8 +150,11 @@ impl Rebuilder<'_> {
                 renditions.extend(self.rendition(&id, planned).await?);
             }
         }
-        let mut lost = lost(&manifest, beside, listed, &folder);
-        lost.renditions = (!renditions.is_empty()).then_some(Renditions(renditions));
+        let renditions = (!renditions.is_empty()).then_some(Renditions(renditions));
+        let lost = Lost {
+            renditions,
+            ..lost(&manifest, beside, listed, &folder)
+        };
         if self.db.restore(&manifest, &lost).await? {
             tracing::warn!(
                 session_id = id,

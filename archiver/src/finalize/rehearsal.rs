@@ -1,7 +1,7 @@
 //! The end of a rehearsal: its archive is listened to, and judged.
 //!
-//! Owns what the ffmpeg that decodes it is told. Must never keep a rehearsal from becoming final: what can't be
-//! measured is said not to have been.
+//! Owns what the ffmpeg that decodes it is told. Must never keep a rehearsal from becoming final: what
+//! can't be measured is said not to have been.
 
 use super::job::Context;
 use crate::{

@@ -82,12 +82,9 @@ impl Job {
             return Renditions::due(wishes, objects);
         }
         // A recording that is repaired has new files.
-        let known = row.objects.0.iter().map(|object| &object.key);
-        let known: Vec<_> = known.collect();
-        let new = objects
-            .iter()
-            .filter(|object| !known.contains(&&object.key));
-        let new: Vec<_> = new.cloned().collect();
+        let is_new =
+            |object: &&StoredObject| row.objects.0.iter().all(|known| known.key != object.key);
+        let new: Vec<_> = objects.iter().filter(is_new).cloned().collect();
         let mut all = row.renditions.clone().unwrap_or_default();
         all.0.extend(Renditions::due(wishes, &new)?.0);
         Some(all)
