@@ -223,6 +223,14 @@ async fn read(answer: Response<Incoming>) -> Result<Bytes, HttpError> {
     }
 }
 
+/// A gateway's HTTP address, by its WebSocket's or its own.
+pub(crate) fn web(to: &str) -> String {
+    match to.strip_prefix("ws") {
+        Some(rest) => format!("http{rest}"),
+        None => to.to_owned(),
+    }
+}
+
 /// `base` with another path and query.
 ///
 /// # Errors
@@ -263,6 +271,13 @@ pub(crate) fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gateways_http_address_is_that_of_its_websocket() {
+        assert_eq!(web("ws://h:1/x"), "http://h:1/x");
+        assert_eq!(web("wss://h"), "https://h");
+        assert_eq!(web("https://h"), "https://h");
+    }
 
     #[test]
     fn a_base_may_have_a_path_of_its_own() {

@@ -10,7 +10,7 @@ use super::{
     },
     route::{Route, Stream},
 };
-use crate::http::{Http, HttpError, bearer, escaped, join};
+use crate::http::{Http, HttpError, bearer, escaped, join, web};
 use aircheck_core::{
     code::Code,
     recording::Recording,
@@ -59,7 +59,7 @@ impl Dialer {
         credentials: Credentials,
         reach: &Reach,
     ) -> Result<Self, TargetError> {
-        let base = target.replacen("ws", "http", 1);
+        let base = web(target);
         let malformed = |_| TargetError::Malformed(target.to_owned());
         let url: Uri = base.parse().map_err(malformed)?;
         let bearer = credentials.token.as_deref().map(bearer).transpose();

@@ -65,14 +65,6 @@ impl Access {
     }
 }
 
-/// The gateway's HTTP address, by its WebSocket's or its own.
-pub(super) fn web(to: &str) -> String {
-    match to.strip_prefix("ws") {
-        Some(rest) => format!("http{rest}"),
-        None => to.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,12 +95,5 @@ mod tests {
         assert_eq!(read.as_deref(), Some("of-file"));
         assert!(token(&["--token-file", "/does/not/exist"]).is_err());
         assert!(parse(&["--token", "x", "--token-file", file]).is_err());
-    }
-
-    #[test]
-    fn the_gateways_http_address_is_that_of_its_websocket() {
-        assert_eq!(web("ws://h:1/x"), "http://h:1/x");
-        assert_eq!(web("wss://h"), "https://h");
-        assert_eq!(web("https://h"), "https://h");
     }
 }

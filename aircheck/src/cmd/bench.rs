@@ -2,13 +2,11 @@
 //!
 //! Owns flags, phases and exit code; broadcasters and figures are the bench's.
 
-use super::{
-    access::{Access, web},
-    recordings::verify,
-};
+use super::{access::Access, recordings::verify};
 use crate::{
     bench::{Crowd, Figures, House, Load, Report, Run, Script, Server, Usage, allow_files},
     broadcast::Reach,
+    http::web,
     output,
 };
 use aircheck_core::{recording::Recording, wire::MAX_FRAME};

@@ -10,9 +10,9 @@ mod rebuild;
 mod repair;
 pub(super) mod verify;
 
-use super::access::{Access, web};
+use super::access::Access;
 use crate::{
-    http::{Http, escaped, join},
+    http::{Http, escaped, join, web},
     output,
 };
 use aircheck_core::{
