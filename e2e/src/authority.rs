@@ -26,8 +26,7 @@ impl Authority {
     /// # Panics
     /// If there is no randomness.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "each is another one")]
-    pub fn new() -> Self {
+    pub fn generate() -> Self {
         let mut params = CertificateParams::new([]).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");

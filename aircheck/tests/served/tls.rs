@@ -24,7 +24,7 @@ async fn push(to: &str, show: &str, more: &[&str]) -> (bool, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_show_goes_through_tls_to_gateway_and_ingest_and_only_to_whom_is_believed() {
-    let (house, authority) = (House::start(), Authority::new());
+    let (house, authority) = (House::start(), Authority::generate());
     let dir = tempfile::tempdir().expect("tempdir");
     let ca = dir.path().join("ca.pem");
     std::fs::write(&ca, &authority.pem).expect("write");

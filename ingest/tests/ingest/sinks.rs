@@ -222,7 +222,7 @@ async fn icecast_is_served_in_three_formats_through_a_drop_and_a_killed_encoder(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rtmps_goes_only_to_the_server_that_proves_its_name() {
-    let (server, authority) = (servers::nginx_rtmp().await, Authority::new());
+    let (server, authority) = (servers::nginx_rtmp().await, Authority::generate());
     let behind = format!("127.0.0.1:{}", server.port);
     let (port, guard) = authority.guard(&behind).await;
     let ca_file = server.dir.path().join("ca.pem");
