@@ -154,11 +154,15 @@ fn sync(session: &mut Session, taped: &Taped, acknowledged: &mut BTreeMap<(Sessi
     }
 }
 
-fn drop_unsynced(session: &Session, taped: &mut Taped) {
+/// Loses what is not durable, but for as many pieces of each take as are `synced` all the same.
+fn drop_unsynced(session: &Session, taped: &mut Taped, synced: &BTreeMap<(SessionId, u32), usize>) {
     for take in takes(session) {
+        let key = (session.id(), take);
         let durable = session.cursor(take).expect("a take").durable;
-        if let Some(taped) = taped.get_mut(&(session.id(), take)) {
-            taped.retain(|(_, to)| *to <= durable);
+        let synced = synced.get(&key).copied().unwrap_or(0);
+        if let Some(taped) = taped.get_mut(&key) {
+            let acknowledged = taped.iter().take_while(|(_, to)| *to <= durable).count();
+            taped.truncate(acknowledged.max(synced));
         }
     }
 }
@@ -358,7 +362,7 @@ impl World {
             }
             Step::WriteFails => {
                 session.handle_write_failed("disk full".to_owned());
-                drop_unsynced(session, &mut self.taped);
+                drop_unsynced(session, &mut self.taped, &BTreeMap::new());
             }
             Step::Heals { plain } => heal(session, plain),
             Step::Mark => {
@@ -402,14 +406,7 @@ impl World {
     fn crash(&mut self) {
         let Some(session) = &self.session else { return };
         let id = session.id();
-        for take in takes(session) {
-            let durable = session.cursor(take).expect("a take").durable;
-            let before_events = self.before_events.get(&(id, take)).copied();
-            if let Some(taped) = self.taped.get_mut(&(id, take)) {
-                let synced = taped.iter().take_while(|(_, to)| *to <= durable).count();
-                taped.truncate(synced.max(before_events.unwrap_or(0)));
-            }
-        }
+        drop_unsynced(session, &mut self.taped, &self.before_events);
         let mut events = self.journal.iter().cloned();
         let Some(Event::Opened { manifest }) = events.next() else {
             panic!("not opened first")
