@@ -145,7 +145,11 @@ pub(crate) fn unsigned(number: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aircheck_core::{id::SessionId, spool::Manifest};
+    use aircheck_core::{
+        id::SessionId,
+        recording::{EndReason, Status},
+        spool::{Manifest, Stage},
+    };
     use sea_orm::ConnectionTrait as _;
     use ulid::Ulid;
 
@@ -192,6 +196,31 @@ mod tests {
             .len(),
             2
         );
+    }
+
+    #[tokio::test]
+    async fn a_row_that_is_made_while_its_session_is_sealed_is_sealed() {
+        let postgres = aircheck_e2e::postgres::Postgres::start().await;
+        let db = Db::open(&postgres.url()).await.expect("open");
+        for nth in 1..300 {
+            let live = Manifest {
+                user: String::new(),
+                started_unix_ms: nth * 1000,
+                ..session(u128::from(nth))
+            };
+            let sealed = Manifest {
+                stage: Stage::Sealed {
+                    reason: EndReason::Stop,
+                    ended_unix_ms: nth * 1000 + 1,
+                },
+                ..live.clone()
+            };
+            let (begun, row) = tokio::join!(db.advance(&live), db.seal(&sealed));
+            begun.expect("a row");
+            if let Some(row) = row.expect("an answer") {
+                assert_eq!(row.status, Status::Finalizing.as_str(), "{nth}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -91,10 +91,17 @@ impl Db {
                 .col_expr(Column::EndedAt, Expr::value(signed(ended_unix_ms)))
                 .col_expr(Column::EndReason, Expr::value(reason.as_str()));
         }
-        let rows = deadline(update.exec_with_returning(&self.connection)).await?;
-        match rows.into_iter().next() {
-            Some(row) => Ok(Some(row)),
-            None => self.recording(&manifest.session.to_string()).await,
+        let id = manifest.session.to_string();
+        loop {
+            let sealing = update.clone().exec_with_returning(&self.connection);
+            if let Some(row) = deadline(sealing).await?.into_iter().next() {
+                return Ok(Some(row));
+            }
+            match self.recording(&id).await? {
+                // A call of the live session made it between the two statements.
+                Some(row) if row.status == Status::Recording.as_str() => {}
+                found => return Ok(found),
+            }
         }
     }
 
