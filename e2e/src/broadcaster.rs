@@ -8,7 +8,7 @@ use crate::{
     capture::Capture,
     http,
     socket::{Heard, Refused, SUBPROTOCOL, Socket},
-    wait::{HEALED, eventually, within},
+    wait::{HANG, HEALED, eventually, within},
 };
 use serde_json::{Value, json};
 use std::{net::SocketAddr, time::Duration};
@@ -282,13 +282,19 @@ impl Broadcaster {
     ///
     /// # Errors
     /// If the connection ends.
+    ///
+    /// # Panics
+    /// If none comes within [`HANG`]: acks and pings go on whatever the services are waiting for.
     pub async fn next(&mut self) -> Result<Value, Ended> {
-        loop {
-            if let Some(message) = self.hear().await? {
-                self.heard.push(message.clone());
-                return Ok(message);
+        let hear = async {
+            loop {
+                if let Some(message) = self.hear().await? {
+                    self.heard.push(message.clone());
+                    return Ok(message);
+                }
             }
-        }
+        };
+        within(HANG, "a message that is no ack", hear).await
     }
 
     /// The next message of that type; others are kept in `heard`.

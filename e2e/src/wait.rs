@@ -9,6 +9,8 @@ use tokio::time::{Instant, sleep, timeout};
 pub const SOON: Duration = Duration::from_secs(10);
 /// What may need a restart, a retry with backoff or a lease of a dead process.
 pub const HEALED: Duration = Duration::from_secs(25);
+/// Beyond this a test has hung.
+pub const HANG: Duration = Duration::from_secs(120);
 /// Between two looks at something that can't be awaited.
 const LOOK_EVERY: Duration = Duration::from_millis(40);
 
