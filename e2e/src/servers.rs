@@ -2,6 +2,7 @@
 //!
 //! Owns one process or task each, which ends with its owner. Must know nothing of the product.
 
+use crate::cluster::free_address;
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
@@ -35,11 +36,6 @@ impl Drop for Server {
     }
 }
 
-async fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    listener.local_addr().expect("address").port()
-}
-
 fn dir() -> TempDir {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().expect("tempdir");
@@ -64,13 +60,15 @@ async fn started(mut command: Command, port: u16, dir: TempDir) -> Server {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let child = command.spawn().expect("the server is installed");
-    let server = Server { port, dir, child };
+    let mut server = Server { port, dir, child };
     let mut tries = 0;
     while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
         tries += 1;
         assert!(tries < 500, "the server does not listen");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    let ended = server.child.try_wait().expect("ask the server");
+    assert!(ended.is_none(), "somebody else has its port: {ended:?}");
     server
 }
 
@@ -79,7 +77,7 @@ async fn started(mut command: Command, port: u16, dir: TempDir) -> Server {
 /// # Panics
 /// If it is not installed (apt: icecast2) or does not start.
 pub async fn icecast() -> Server {
-    let (port, dir) = (free_port().await, dir());
+    let (port, dir) = (free_address().port(), dir());
     let log = dir.path().display();
     let config = format!(
         "<icecast><location>test</location><admin>a@example.org</admin><hostname>127.0.0.1</hostname>
@@ -114,7 +112,7 @@ pub async fn icecast() -> Server {
 /// # Panics
 /// If it is not installed (apt: libnginx-mod-rtmp) or does not start.
 pub async fn nginx_rtmp() -> Server {
-    let (port, dir) = (free_port().await, dir());
+    let (port, dir) = (free_address().port(), dir());
     let path = dir.path().display();
     let config = format!(
         "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
